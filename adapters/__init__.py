@@ -1,0 +1,1 @@
+"""What can be plugged in on either side: providers (events in) and wires (bytes out)."""

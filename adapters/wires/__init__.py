@@ -1,0 +1,1 @@
+"""How answers are written: one file per public API format."""

@@ -1,0 +1,1 @@
+"""Tools that the gateway runs itself, between two rounds of a model."""

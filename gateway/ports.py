@@ -1,0 +1,152 @@
+"""What can be plugged in, and what an implementer has to promise.
+
+Plug-ins import this module and the other contracts, nothing else of the gateway. They are found by
+entry point (`gateway.providers`, `gateway.wires`, `gateway.ledgers`) or as `module:attribute`.
+"""
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import ClassVar, Protocol, TypeAlias
+
+from gateway.errors import GatewayError
+from gateway.events import Event
+from gateway.outcome import Outcome
+from gateway.records import ApiKey, Call, MintedKey, UsageRow
+from gateway.request import ChatRequest
+
+Batch: TypeAlias = Sequence[Event]
+"""Events that arrived together, in order. Never empty, never held back to wait for more."""
+
+Events: TypeAlias = AsyncGenerator[Batch, None]
+"""A generator, so that it can be closed. Whoever iterates it closes it (`contextlib.aclosing`)."""
+
+Interceptor: TypeAlias = Callable[[Call, Events], Events]
+"""Wraps the stream of a call. Sees a sealed stream, and must keep to the grammar itself."""
+
+
+class Engine(Protocol):
+    """Answers a request, with as many model rounds and tool calls as that takes."""
+
+    def stream(self, call: Call, request: ChatRequest, /) -> Events: ...
+
+
+class Provider(Protocol):
+    """Speaks one model round.
+
+    `stream` yields the events of one round and ends with `Complete`; a failure is raised as a
+    `GatewayError`, before or after events. An end without the provider's own sign of completion is
+    `ProviderTruncated`, never `Complete`. Tool calls are announced with executor `client` (the engine
+    knows which ones are its own) or `provider`; `ToolCallReady` only when the arguments are whole.
+    Closing or cancelling the generator closes the connection to the model at once.
+
+    Made once at start as `Class(name, config)` where config is a row of `providers` in `sluice.yaml`
+    without `type`; raises `ValueError` saying which field is wrong and what is expected.
+    """
+
+    name: str
+
+    def stream(self, request: ChatRequest, /) -> Events: ...
+
+    async def models(self) -> Sequence[str]:
+        """Names of the models to list, or nothing where that cannot be told. May ask the server."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Encoder(Protocol):
+    """Events to bytes, for one response. Sync and without I/O; owns what it emits."""
+
+    def encode(self, batch: Batch, /) -> bytes:
+        """Whole frames, or nothing. The batch with `Complete` or `Error` closes the stream."""
+        ...
+
+
+class Wire(Protocol):
+    """One public API format, request and response."""
+
+    type: ClassVar[str]
+    """The word for it in usage rows."""
+    paths: ClassVar[Sequence[str]]
+    """Where it is served, by POST."""
+
+    def parse(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
+        """`size` is the body's in bytes. Raises `InvalidRequest` naming the parameter."""
+        ...
+
+    def encoder(self, call: Call, /) -> Encoder: ...
+
+    def render(self, call: Call, outcome: Outcome, /) -> Mapping[str, object]:
+        """The body of an answer that is not streamed."""
+        ...
+
+    def render_error(self, error: GatewayError, /) -> Mapping[str, object]: ...
+
+
+class Ledger(Protocol):
+    """Where keys and usage rows are kept.
+
+    Made as `Class(url)`; `start` opens it for serving: takes it for this process alone where the
+    medium allows no sharing, and closes the rows that a dead process left open as `interrupted`.
+    Without `start` it serves the operator's commands, also beside a running gateway.
+    """
+
+    def start(self) -> None: ...
+
+    def close(self) -> None:
+        """Writes what was handed over, then lets go. Blocks."""
+        ...
+
+    # On the way of a call: no blocking.
+
+    def find(self, secret: str, /) -> ApiKey | None:
+        """The key of a secret, from memory; None when unknown. A revoked key is returned as such."""
+        ...
+
+    async def open(self, row: UsageRow, /) -> None:
+        """Durable when it returns. Raises `LedgerUnavailable`."""
+        ...
+
+    def checkpoint(self, row: UsageRow, /) -> None:
+        """Hand over what an open row counts so far; kept if the process dies."""
+        ...
+
+    def settle(self, row: UsageRow, /) -> None:
+        """Hand over the final state of a row. Called in `finally` blocks: never blocks or raises.
+        The first settlement of a row counts; later ones change nothing."""
+        ...
+
+    # For the operator: these block.
+
+    def create_key(self, email: str, name: str = "", tier: str = "default") -> MintedKey: ...
+
+    def keys(self) -> Sequence[ApiKey]:
+        """All keys, oldest first."""
+        ...
+
+    def key(self, reference: str, /) -> ApiKey:
+        """By id, unique start of an id, masked form or secret. Raises `KeyError` with a reason."""
+        ...
+
+    def revoke_key(self, key_id: str, /) -> ApiKey:
+        """Revoking twice keeps the first time."""
+        ...
+
+    def rotate_key(self, key_id: str, /) -> MintedKey:
+        """A new key for the same user, name and tier; the old one is revoked."""
+        ...
+
+    def usage(
+        self,
+        *,
+        email: str | None = None,
+        key_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[UsageRow]:
+        """Rows in order of their start. Constant memory, however many there are."""
+        ...
+
+    def row(self, request_id: str, /) -> UsageRow | None: ...

@@ -1,0 +1,1 @@
+"""The server: one process that authenticates, accounts and streams."""

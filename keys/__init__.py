@@ -1,0 +1,1 @@
+"""Where keys and usage rows are kept."""
