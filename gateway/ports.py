@@ -39,8 +39,10 @@ class Provider(Protocol):
     knows which ones are its own) or `provider`; `ToolCallReady` only when the arguments are whole.
     Closing or cancelling the generator closes the connection to the model at once.
 
-    Made once at start as `Class(name, config)` where config is a row of `providers` in `sluice.yaml`
-    without `type`; raises `ValueError` saying which field is wrong and what is expected.
+    Made once at start as `Class(name, config)`: `config` is a row of `providers` in `sluice.yaml`
+    without what the engine itself takes care of (`type`, `retries`, `models`, all of `timeout` but
+    `connect`, which is there as `connect_timeout` in seconds). Raises `ValueError` in one line that
+    names the field and what is expected. Construction does no I/O.
     """
 
     name: str
