@@ -52,8 +52,8 @@ class Step:
     number: int
     model: str
     provider: str
-    usage: Usage
-    counted: Counted = "reported"
+    usage: Usage | None
+    """None when the provider reported none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class StepStart:
 class Complete:
     """The answer is whole.
 
-    `usage` is None when no provider reported any; `further` has the finish reasons of the choices
+    `usage` is None when it was not reported for every round; `further` has the finish reasons of the choices
     after the first, in order, when a client asked for several.
     """
 
