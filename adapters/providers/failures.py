@@ -1,0 +1,183 @@
+"""What a provider's error becomes for the client: one policy, whatever the provider's own form."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from gateway.errors import GatewayError, ProviderFailed, ProviderTimedOut, ProviderTruncated
+
+_LONGEST_MESSAGE = 1000
+
+_KEY = re.compile(
+    r"(?i:\bbearer\s+)\S{6,}"
+    r"|\b(?:sk|rk|pk|gsk|xai|csk|hf|nvapi|fw|r8|pplx|tvly|key)[-_][\w*.-]{6,}"
+    r"|\bAIza[\w-]{20,}"
+    r"|\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
+)
+
+# Words that stand for a status where a provider reports an error without one, in a running stream.
+_STATUS_OF_WORD = {
+    "authentication_error": 401,
+    "content_policy_violation": 400,
+    "context_length_exceeded": 400,
+    "exceed_context_size_error": 400,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "invalid_request_error": 400,
+    "model_not_found": 404,
+    "overloaded_error": 503,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "requests": 429,
+    "server_is_overloaded": 503,
+    "timeout": 504,
+    "tokens": 429,
+    "unavailable_error": 503,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What a provider said was wrong, as far as it could be read."""
+
+    message: str = ""
+    type: str | None = None
+    param: str | None = None
+    code: str | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status it would have had, for one that came without."""
+        if self.code is not None and re.fullmatch("[45][0-9][0-9]", self.code):
+            return int(self.code)
+        for word in (self.code, self.type):
+            if word in _STATUS_OF_WORD:
+                return _STATUS_OF_WORD[word]
+        return 502
+
+
+def read_complaint(body: object) -> Complaint:
+    """Reads `{"error": {…}}`, `{"error": "…"}`, `{"detail": …}`, a bare error object and plain text."""
+    match body:
+        case {"error": (dict() | str()) as inner}:
+            return read_complaint(inner)
+        case {"message": str(message), **further}:
+            kind = _text(further.get("type"))
+            code = _text(further.get("code"))
+            if kind == "exceed_context_size_error":  # llama.cpp, whose code is a number
+                code = "context_length_exceeded"
+            return Complaint(message, kind, _text(further.get("param")), code)
+        case {"detail": str(message)}:
+            return Complaint(message)
+        case {"detail": [{"msg": str(message), "loc": list(places)}, *_]}:
+            return Complaint(message, param=".".join(str(place) for place in places))
+        case {"code": str() | int() as code}:
+            return Complaint(code=str(code))
+        case str():
+            return Complaint(body)
+        case _:
+            return Complaint()
+
+
+def failure(
+    provider: str,
+    status: int,
+    complaint: Complaint,
+    headers: Mapping[str, str] | None = None,
+    secret: str = "",
+) -> ProviderFailed:
+    """The error to raise for a provider's answer of this status.
+
+    A 4xx that the request is to blame for stays one; one that the gateway is to blame for (its key,
+    its account, its configuration) becomes a 5xx, or a client would look for the fault at its end.
+    """
+    said = scrub(complaint.message, secret) or (
+        f"The provider {provider!r} answered with status {status}."
+    )
+    code, param = complaint.code, complaint.param
+    retry_after = read_retry_after(headers or {})
+    match status:
+        case 400 | 404 | 409 | 413 | 422:
+            error = ProviderFailed(said, status=400 if status == 422 else status, param=param)
+            _set_code(error, code)
+            return error
+        case 401 | 403:
+            return ProviderFailed(
+                f"The gateway's own credentials for the provider {provider!r} were refused.",
+                code="upstream_auth",
+                retryable=False,
+            )
+        case 402:
+            return ProviderFailed(said, status=429, code="insufficient_quota", retryable=False)
+        case 408:
+            return ProviderTimedOut(said)
+        case 429:
+            return ProviderFailed(
+                said,
+                status=429,
+                param=param,
+                code=code if code and not code.isdigit() else "rate_limit_exceeded",
+                retryable="insufficient_quota" not in (code, complaint.type),
+                retry_after=retry_after,
+            )
+        case 503 | 529:
+            return ProviderFailed(said, status=503, retry_after=retry_after)
+        case 504:
+            return ProviderTimedOut(said)
+        case _ if status >= 500:
+            return ProviderFailed(said, retry_after=retry_after)
+        case _:
+            return ProviderFailed(said, retryable=False)
+
+
+def _set_code(error: GatewayError, code: str | None) -> None:
+    """The provider's own word, and no word of ours where it has none."""
+    error.code = code
+
+
+def truncated(provider: str, why: str = "") -> ProviderTruncated:
+    """The error to raise for an answer that ended before it was whole."""
+    return ProviderTruncated(f"The provider {provider!r} broke off its answer{why}.")
+
+
+def scrub(text: str, secret: str = "") -> str:
+    """A provider's message as a client may see it: short, and without anything like a key."""
+    text = text[: 4 * _LONGEST_MESSAGE]
+    if secret:
+        text = text.replace(secret, "[key]")
+    text = _KEY.sub("[key]", text).strip()
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date)."""
+    for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(header, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    try:
+        moment = parsedate_to_datetime(headers.get("retry-after", ""))
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _text(value: object) -> str | None:
+    match value:
+        case bool():
+            return None
+        case int():
+            return str(value)
+        case str() if value:
+            return value
+        case _:
+            return None
