@@ -48,7 +48,7 @@ from gateway.errors import (
     ProviderTruncated,
     ProviderUnreachable,
 )
-from gateway.ports import Batch, Events
+from gateway.ports import Events
 from gateway.request import ChatRequest
 from gateway.sse import dump
 
