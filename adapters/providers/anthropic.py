@@ -144,7 +144,7 @@ class AnthropicProvider:
         body = translate(request, self._style)
         try:
             content = dump(body)
-        except TypeError as error:
+        except (TypeError, RecursionError) as error:
             raise InvalidRequest("The request is nested too deeply.", param="messages") from error
         response = await self._post(content)
         try:

@@ -117,7 +117,7 @@ class MessageReader:
                 continue
             try:
                 value = _parse(data)
-            except ValueError:
+            except (ValueError, RecursionError):
                 self.failure = Failure("api_error", "an event of the stream is not JSON")
                 break
             if isinstance(value, dict):
@@ -317,16 +317,18 @@ def _show(content: object) -> str:
     return f"{cut}\n[cut: {len(data) - LARGEST_OUTPUT} bytes more]"
 
 
-def _legible(value: object) -> object:
+def _legible(value: object, depth: int = 32) -> object:
     match value:
+        case dict() | list() if not depth:
+            return "…"
         case dict():
             return {
-                key: _legible(item)
+                key: _legible(item, depth - 1)
                 for key, item in value.items()
                 if not key.startswith("encrypted_")
             }
         case list():
-            return [_legible(item) for item in value]
+            return [_legible(item, depth - 1) for item in value]
         case _:
             return value
 
