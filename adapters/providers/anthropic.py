@@ -7,13 +7,11 @@ its models cost more than all the rest. What is said in them is in `anthropic_re
 
 import asyncio
 import logging
-import math
+import os
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Annotated
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from typing import Annotated, cast
 
 import aiohttp
 import httpx2
@@ -21,7 +19,6 @@ import orjson
 from anthropic import (
     APIConnectionError,
     APIStatusError,
-    APITimeoutError,
     AsyncAnthropic,
     AsyncStream,
     DefaultAioHttpClient,
@@ -39,13 +36,14 @@ from pydantic import (
 )
 
 from adapters.providers.anthropic_request import Style, Thinking, translate
-from adapters.providers.anthropic_stream import Failure, MessageReader
+from adapters.providers.anthropic_stream import MALFORMED, Failure, MessageReader
+from adapters.providers.failures import Complaint, failure, read_complaint, truncated
 from adapters.providers.splitter import EventSplitter, EventTooLarge
 from gateway.errors import (
+    GatewayError,
     InvalidRequest,
     ProviderFailed,
     ProviderTimedOut,
-    ProviderTruncated,
     ProviderUnreachable,
 )
 from gateway.ports import Events
@@ -58,13 +56,15 @@ _HOME = "https://api.anthropic.com"
 _VERSION = "2023-06-01"
 """Pinned, since the SDK's moves with its releases, and this one is known to compatible servers."""
 
-_LONGEST_MESSAGE = 1000
 _LARGEST_BODY = 16 << 20
-_LAST_BYTES = 0.05
-"""Seconds to wait for what may follow the end of a message: a connection read to its end is kept."""
-_MODELS_TIMEOUT = 10.0
+_SETTLING = 0.05  # seconds that a finished answer's connection has to become reusable
+_LISTING = 15.0  # seconds that a list of models may take
 
-# Anthropic's words, which are also all that an error within a stream has instead of a status.
+# What reading a body can raise: the SDK translates errors only until the headers are there, and its
+# transport not all of them.
+_BODY_ERRORS = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
+
+# Anthropic's words for errors, which are all that one within a stream has instead of a status.
 _STATUSES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
@@ -79,7 +79,6 @@ _STATUSES = {
 }
 _TOO_LONG = re.compile(r"prompt is too long|exceeds? (the )?context (limit|window)", re.IGNORECASE)
 _NO_CREDIT = re.compile(r"credit balance", re.IGNORECASE)
-_SECRETS = re.compile(r"\bsk-[\w-]{4,}|\bBearer\s+\S+", re.IGNORECASE)
 
 _HeaderName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", to_lower=True)
@@ -133,6 +132,8 @@ class AnthropicProvider:
     def __init__(self, name: str, config: Mapping[str, object]) -> None:
         self.name = name
         self._config = _read_config(config)
+        key = self._config.api_key
+        self._key = key.get_secret_value() if key else ""
         self._style = Style(
             max_tokens=self._config.max_tokens,
             sampling=self._config.send_sampling,
@@ -141,42 +142,40 @@ class AnthropicProvider:
         self._client: AsyncAnthropic | None = None
 
     async def stream(self, request: ChatRequest, /) -> Events:
-        body = translate(request, self._style)
-        try:
-            content = dump(body)
-        except (TypeError, RecursionError) as error:
-            raise InvalidRequest("The request is nested too deeply.", param="messages") from error
-        response = await self._post(content)
+        response = await self._post(self._body(request))
         try:
             media_type = response.headers.get("content-type", "").lower()
-            if "json" in media_type:
-                answer = self._read_whole(response)
-            elif "html" in media_type:
-                raise self._fail(Failure("api_error", "a web page instead of an answer"))
-            else:
-                answer = self._read(response)
-            async with aclosing(answer):
-                async for batch in answer:
+            if "html" in media_type:
+                raise self._mistaken("a web page")
+            read = self._read_whole if "json" in media_type else self._read
+            async with aclosing(read(response)) as batches:
+                async for batch in batches:
                     yield batch
         finally:
             await response.aclose()
 
     async def models(self) -> Sequence[str]:
-        """As the server lists them; nothing from a server that does not."""
-        client = self._open()
+        """As the server lists them; nothing where it does not know that path."""
         try:
-            response = await client.get(
-                "/v1/models?limit=1000",
-                cast_to=httpx2.Response,
-                options={"timeout": self._timeout(read=_MODELS_TIMEOUT)},
-            )
-            listed = orjson.loads(response.content)
-        except (APIStatusError, APIConnectionError, orjson.JSONDecodeError) as error:
-            log.warning("provider %s lists no models: %s", self.name, type(error).__name__)
-            return ()
-        data = listed.get("data") if isinstance(listed, dict) else None
-        rows = [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
-        return [name for row in rows if isinstance(name := row.get("id"), str)]
+            with self._translated():
+                response = await self._connected().get(
+                    "/v1/models?limit=1000",
+                    cast_to=httpx2.Response,
+                    options={"timeout": self._timeout(read=_LISTING)},
+                )
+            listing: object = orjson.loads(response.content)
+        except ProviderFailed as error:
+            if error.status == 404:
+                return ()
+            raise
+        except orjson.JSONDecodeError as error:
+            raise self._mistaken("a list of models that is not JSON") from error
+        match listing:
+            case {"data": list(rows)}:
+                names = [row.get("id") for row in rows if isinstance(row, dict)]
+                return [name for name in names if isinstance(name, str)]
+            case _:
+                raise self._mistaken("something else than a list of models")
 
     async def aclose(self) -> None:
         client, self._client = self._client, None
@@ -185,60 +184,63 @@ class AnthropicProvider:
 
     # Asking
 
-    def _open(self) -> AsyncAnthropic:
+    def _connected(self) -> AsyncAnthropic:
+        """The client, made on first use: it belongs to the loop that it is made in."""
         if self._client is not None:
             return self._client
         # The SDK writes whole requests, prompts and all, into its log at the level DEBUG.
         logging.getLogger("anthropic").setLevel(logging.INFO)
-        key = self._config.api_key
-        # The old form of the key. Anthropic takes both, compatible servers often only this one; and
-        # not both at once, for some refuse a bearer that they do not know. A bearer that is wanted
-        # can be had from `headers`.
-        headers: dict[str, str | Omit] = {"authorization": Omit(), "anthropic-version": _VERSION}
-        if key is not None:
-            headers["x-api-key"] = key.get_secret_value()
-        headers.update(self._config.headers)
         timeout = self._timeout(read=None)
         self._client = AsyncAnthropic(
-            api_key=key.get_secret_value() if key else "none",  # else it looks in the environment
+            api_key=self._key or "none",  # or it would be looked for in the environment
             base_url=self._config.base_url,
+            # Omit is allowed, but only the type of a request's headers says so.
+            default_headers=cast("dict[str, str]", self._headers()),
             max_retries=0,
             timeout=timeout,
             open_telemetry=False,
-            default_headers=headers,  # type: ignore[arg-type]  # Omit is taken, but not declared
             http_client=DefaultAioHttpClient(
                 timeout=timeout,
-                # A redirect would carry the key to wherever it points.
-                follow_redirects=False,
-                limits=httpx2.Limits(max_connections=1000),
+                limits=httpx2.Limits(max_connections=0),  # none: admission has limited the calls
+                follow_redirects=False,  # the key would go wherever a redirect points
             ),
         )
         return self._client
 
+    def _headers(self) -> dict[str, str | Omit]:
+        # The key goes out in its old form. Anthropic takes both forms, many compatible servers only
+        # this one, and some refuse a bearer that they do not know beside it. A bearer that is
+        # wanted, for an OAuth token say, can be had from `headers`.
+        ours: dict[str, str | Omit] = {"authorization": Omit(), "anthropic-version": _VERSION}
+        if self._key:
+            ours["x-api-key"] = self._key
+        return {**_uninvited(), **ours, **self._config.headers}
+
     def _timeout(self, read: float | None) -> httpx2.Timeout:
-        """How long an answer may take is the engine's to say: it cancels."""
+        """How long an answer may take is for the engine to say: it cancels. `pool` bounds all of
+        connecting, name resolution included."""
         connect = self._config.connect_timeout
-        return httpx2.Timeout(connect=connect, pool=connect, read=read, write=None)
+        return httpx2.Timeout(read, connect=connect, pool=connect)
+
+    def _body(self, request: ChatRequest) -> bytes:
+        body = translate(request, self._style)
+        try:
+            return dump(body)
+        except (TypeError, RecursionError) as error:
+            raise InvalidRequest("The request is nested too deeply.", param="messages") from error
 
     async def _post(self, content: bytes) -> httpx2.Response:
-        try:
-            return await self._open().post(
+        with self._translated():
+            response = await self._connected().post(
                 "/v1/messages",
                 content=content,
                 cast_to=httpx2.Response,
-                # Not compressed: that holds events back, to save what nobody misses.
-                options={"headers": {"accept-encoding": "identity"}},
+                options={"headers": {"accept-encoding": "identity"}},  # compression holds back
                 stream=True,
-                stream_cls=AsyncStream[object],  # named for the types, not used
-            )  # type: ignore[return-value]  # what `cast_to` says, despite `stream_cls`
-        except APIStatusError as error:
-            raise self._refuse(error) from error
-        except APITimeoutError as error:
-            raise ProviderTimedOut(
-                f"The provider {self.name!r} could not be connected to in time."
-            ) from error
-        except APIConnectionError as error:
-            raise self._disconnect(error) from error
+                stream_cls=AsyncStream[object],
+            )
+        assert isinstance(response, httpx2.Response)  # the signature speaks of `stream_cls` only
+        return response
 
     # Reading
 
@@ -247,35 +249,34 @@ class AnthropicProvider:
         splitter = EventSplitter()
         async with aclosing(response.aiter_bytes()) as reads:
             try:
-                async for data in reads:
-                    batch = reader.read(splitter.feed(data))
-                    if batch:
+                async for read in reads:
+                    if batch := reader.read(splitter.feed(read)):
                         yield batch
                     if reader.failure:
                         raise self._fail(reader.failure)
                     if reader.complete:
                         return
-            except httpx2.RequestError as error:
-                raise self._truncate() from error
             except EventTooLarge as error:
-                raise self._fail(Failure("api_error", str(error))) from error
+                raise self._fail(Failure(MALFORMED, "an event that is too large")) from error
+            except _BODY_ERRORS as error:
+                raise truncated(self.name) from error
             finally:
                 if reader.complete:
-                    await _read_on(reads)
-        raise self._truncate()
+                    await _settle(reads)
+        raise truncated(self.name)
 
     async def _read_whole(self, response: httpx2.Response) -> Events:
         """An answer that is not streamed though it was asked for: some compatible servers do that."""
         body = bytearray()
         try:
             async with aclosing(response.aiter_bytes()) as reads:
-                async for data in reads:
-                    body += data
+                async for read in reads:
+                    body += read
                     if len(body) > _LARGEST_BODY:
-                        raise self._fail(Failure("api_error", "the answer is too large"))
+                        raise self._fail(Failure(MALFORMED, "a body that is too large"))
             message = orjson.loads(body)
-        except (httpx2.RequestError, orjson.JSONDecodeError) as error:
-            raise self._truncate() from error
+        except (*_BODY_ERRORS, orjson.JSONDecodeError) as error:
+            raise truncated(self.name) from error
         reader = MessageReader()
         batch = reader.read_whole(message if isinstance(message, dict) else {})
         if reader.failure:
@@ -284,126 +285,93 @@ class AnthropicProvider:
 
     # Failing
 
-    def _refuse(self, error: APIStatusError) -> ProviderFailed:
-        response = error.response
-        message = error.api_message
-        if not isinstance(message, str) or not message.strip():
-            message = f"HTTP status {response.status_code}"
-        log.info(
-            "provider %s answered %d (%.60r), request %.60r",
-            self.name,
-            response.status_code,
-            error.type,
-            error.request_id,
-        )
-        return self._failure(response.status_code, message, _retry_after(response.headers))
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Errors until the headers are there, as errors of the gateway."""
+        try:
+            yield
+        except APIStatusError as error:
+            raise self._refused(error) from error
+        except (APIConnectionError, *_BODY_ERRORS) as error:
+            raise self._unanswered(error) from error
 
-    def _fail(self, failure: Failure) -> ProviderFailed:
-        log.info("provider %s failed within the stream (%.60r)", self.name, failure.type)
-        return self._failure(_STATUSES.get(failure.type, 500), failure.message)
+    def _refused(self, error: APIStatusError) -> ProviderFailed:
+        status, headers = error.status_code, error.response.headers
+        log.info("provider %s answered %d, request %.60r", self.name, status, error.request_id)
+        if status < 400:
+            return self._mistaken("a redirect")
+        # A page says nothing to the client of an API.
+        body = error.body if isinstance(error.body, dict) else None
+        complaint = read_complaint(body)
+        return self._complain(status, complaint.type, complaint.message, headers)
 
-    def _failure(
-        self, status: int, message: str, retry_after: float | None = None
+    def _fail(self, failed: Failure) -> ProviderFailed:
+        log.info("provider %s failed while it answered: %.60r", self.name, failed.type)
+        if failed.type == MALFORMED:
+            message = f"The provider {self.name!r} sent {failed.message}."
+            return ProviderFailed(message, code="upstream_malformed")
+        return self._complain(_STATUSES.get(failed.type, 500), failed.type, failed.message)
+
+    def _complain(
+        self,
+        status: int,
+        kind: str | None,
+        message: str,
+        headers: Mapping[str, str] | None = None,
     ) -> ProviderFailed:
-        """What the client is told. The statuses of its own mistakes stay, those of ours do not."""
-        message = self._scrub(message)
-        whose = f"The provider {self.name!r}"
-        if status in (401, 403):
-            # Its words are left out: they may quote the key, and concern only the operator.
-            return ProviderFailed(
-                f"{whose} refused the gateway's credentials.",
-                code="upstream_auth",
-                retryable=False,
-            )
-        if status == 402 or _NO_CREDIT.search(message):
-            return ProviderFailed(
-                f"{whose} has no credit left.", code="upstream_quota", retryable=False
-            )
-        if status == 429:
-            return ProviderFailed(
-                f"{whose} is at its rate limit: {message}",
-                status=429,
-                code="rate_limit_exceeded",
-                retry_after=retry_after,
-            )
-        if status in (503, 529):
-            return ProviderFailed(
-                f"{whose} is overloaded: {message}",
-                status=503,
-                code="server_is_overloaded",
-                retry_after=retry_after,
-            )
-        if status in (408, 504):
-            return ProviderTimedOut(f"{whose} took too long: {message}")
-        if 400 <= status < 500:
-            return _reject(status, message)
-        return ProviderFailed(f"{whose} failed: {message}", retry_after=retry_after)
+        """Says in OpenAI's words what Anthropic says only to people."""
+        code = param = None
+        if _NO_CREDIT.search(message):
+            # A 400 to Anthropic; but not what the client could mend. Said without the operator's links.
+            status, message = 402, f"The provider {self.name!r} has no credit left."
+        elif status in (400, 413) and _TOO_LONG.search(message):
+            status, code, param = 400, "context_length_exceeded", "messages"
+        elif status == 404 and message.startswith("model:"):
+            code, param = "model_not_found", "model"
+        return failure(self.name, status, Complaint(message, kind, param, code), headers, self._key)
 
-    def _disconnect(self, error: APIConnectionError) -> ProviderFailed:
+    def _unanswered(self, error: BaseException) -> GatewayError:
+        """Tells by its causes whether a request got through; the SDK tells it of few."""
+        causes: list[BaseException] = []
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, aiohttp.ClientConnectorError):
-                return ProviderUnreachable(f"The provider {self.name!r} cannot be reached.")
+            causes.append(cause)
             cause = cause.__cause__
-        # Anything else may have happened after the request had gone out.
-        return ProviderTruncated(
-            f"The provider {self.name!r} closed the connection before it answered."
+        if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes):
+            return ProviderUnreachable(f"The provider {self.name!r} cannot be reached.")
+        if any(isinstance(cause, aiohttp.ServerTimeoutError) for cause in causes):
+            return ProviderTimedOut(f"The provider {self.name!r} did not answer in time.")
+        return truncated(self.name, " before it began")
+
+    def _mistaken(self, what: str) -> ProviderFailed:
+        return ProviderFailed(
+            f"The provider {self.name!r} sent {what}; its base_url may be wrong.",
+            code="upstream_malformed",
+            retryable=False,
         )
 
-    def _truncate(self) -> ProviderTruncated:
-        return ProviderTruncated(
-            f"The provider {self.name!r} ended the stream before the answer was whole."
-        )
 
-    def _scrub(self, message: str) -> str:
-        if key := self._config.api_key:
-            message = message.replace(key.get_secret_value(), "***")
-        message = _SECRETS.sub("***", message)
-        if len(message) > _LONGEST_MESSAGE:
-            message = message[: _LONGEST_MESSAGE - 1] + "…"
-        return message
+def _uninvited() -> dict[str, Omit]:
+    """What the SDK would add from the environment, meant for Anthropic, to requests to anyone."""
+    lines = os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").split("\n")
+    return {line.partition(":")[0].strip().lower(): Omit() for line in lines if ":" in line}
 
 
 def _read_config(config: Mapping[str, object]) -> _Config:
     try:
         return _Config.model_validate(dict(config))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        reason = first["msg"].removeprefix("Value error, ")
+        problem = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in problem["loc"] if part != "[key]")
+        reason = problem["msg"].removeprefix("Value error, ")
         # Without its cause, which quotes the values.
         raise ValueError(f"{field}: {reason}" if field else reason) from None
 
 
-def _reject(status: int, message: str) -> ProviderFailed:
-    if _TOO_LONG.search(message):
-        return ProviderFailed(message, status=400, code="context_length_exceeded", param="messages")
-    if status == 404:
-        return ProviderFailed(message, status=404, code="model_not_found", param="model")
-    if status == 413:
-        return ProviderFailed(message, status=413, code="request_too_large")
-    if status == 409:
-        return ProviderFailed(message, status=409)
-    return ProviderFailed(message, status=400, code="invalid_value")
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds, from any of the three forms."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        with suppress(ValueError):
-            seconds = float(headers.get(name, "")) / unit
-            if math.isfinite(seconds):
-                return max(seconds, 0.0)
-    with suppress(ValueError):
-        when = parsedate_to_datetime(headers.get("retry-after", ""))
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=UTC)
-        return max((when - datetime.now(UTC)).total_seconds(), 0.0)
-    return None
-
-
-async def _read_on(reads: AsyncGenerator[bytes, None]) -> None:
-    with suppress(TimeoutError, httpx2.RequestError):
-        async with asyncio.timeout(_LAST_BYTES):
+async def _settle(reads: AsyncGenerator[bytes, None]) -> None:
+    """What is left of a whole answer is a few bytes of framing, here already or on their way. Read
+    to its end, a connection serves the next call."""
+    with suppress(TimeoutError, *_BODY_ERRORS):
+        async with asyncio.timeout(_SETTLING):
             async for _ in reads:
                 pass

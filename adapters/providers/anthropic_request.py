@@ -105,7 +105,7 @@ class _Conversation:
         if not rows:
             raise InvalidRequest("At least one message is needed.", param="messages")
         for index, row in enumerate(rows):
-            self._read(row, f"messages.{index}")
+            self._read(row, f"messages[{index}]")
         if not self._turns or self._turns[0][0] != "user":
             self._turns.insert(0, ("user", [_text(_OPENING)]))
         _strip_end(self._turns)
@@ -161,7 +161,7 @@ class _Conversation:
         if not isinstance(calls, list):
             raise _invalid(f"{path}.tool_calls", "a list")
         for index, call in enumerate(calls):
-            blocks.append(self._call(call, f"{path}.tool_calls.{index}"))
+            blocks.append(self._call(call, f"{path}.tool_calls[{index}]"))
         return blocks
 
     def _call(self, call: object, path: str) -> Block:
@@ -232,7 +232,7 @@ def _content(row: Message, path: str) -> list[Block]:
             return [_text(text)] if text.strip() else []
         case list(parts):
             pictures = row.get("role") in ("user", "tool")
-            blocks = [_part(part, f"{path}.{index}", pictures) for index, part in enumerate(parts)]
+            blocks = [_part(part, f"{path}[{index}]", pictures) for index, part in enumerate(parts)]
             return [block for block in blocks if block is not None]
         case _:
             raise _invalid(path, "text or a list of parts")
@@ -308,7 +308,7 @@ def _thoughts(details: object, path: str) -> list[Block]:
     text = ""
     for index, entry in enumerate(details):
         if not isinstance(entry, Mapping):
-            raise _invalid(f"{path}.{index}", "an object")
+            raise _invalid(f"{path}[{index}]", "an object")
         if isinstance(piece := entry.get("text"), str):
             text += piece
         if isinstance(signature := entry.get("signature"), str) and signature:
@@ -348,7 +348,7 @@ def _strip_end(turns: Sequence[tuple[str, list[Block]]]) -> None:
 
 
 def _add_tools(body: dict[str, object], request: ChatRequest) -> None:
-    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(request.tools)]
+    tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
     choice = _tool_choice(request.options.get("tool_choice"))
     if not tools:
         # A history with tool calls needs their tools, also when none is offered any more.
@@ -564,4 +564,6 @@ def _string(owner: Mapping[str, object], name: str, path: str) -> str:
 
 
 def _invalid(path: str, expected: str) -> InvalidRequest:
-    return InvalidRequest(f"Invalid '{path}': expected {expected}.", param=path)
+    return InvalidRequest(
+        f"Invalid '{path}': expected {expected}.", param=path, code="invalid_value"
+    )

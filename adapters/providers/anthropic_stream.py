@@ -54,10 +54,14 @@ _NO_JSON = b"[DONE]"  # some compatible servers end with OpenAI's last word
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What an `error` event said. `type` is Anthropic's word, `overloaded_error` for example."""
+    """Why there will be no more. `type` is Anthropic's word (`overloaded_error`), or `MALFORMED`."""
 
     type: str
     message: str
+
+
+MALFORMED = "malformed"
+"""What came is no answer; the message says what it is instead."""
 
 
 @dataclass(slots=True)
@@ -118,7 +122,7 @@ class MessageReader:
             try:
                 value = _parse(data)
             except (ValueError, RecursionError):
-                self.failure = Failure("api_error", "an event of the stream is not JSON")
+                self.failure = Failure(MALFORMED, "an event that is not JSON")
                 break
             if isinstance(value, dict):
                 self._take(value.get("type") or name, value, batch)
@@ -127,15 +131,16 @@ class MessageReader:
     def read_whole(self, message: Json) -> list[Event]:
         """A message that was not streamed, or the error in its place."""
         batch: list[Event] = []
-        if message.get("type") == "error" or "content" not in message:
+        if message.get("type") == "error" or "error" in message:
             self._fail(message)
             return batch
+        if not isinstance(message.get("content"), list):
+            self.failure = Failure(MALFORMED, "something else than a message")
+            return batch
         self._count(message.get("usage"))
-        content = message["content"]
-        for index, block in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(block, dict):
-                self._open(index, block, batch)
-                self._close(index, batch)
+        for index, block in enumerate(_objects(message["content"])):
+            self._open(index, block, batch)
+            self._close(index, batch)
         self._end(message, batch)
         self._stop(batch)
         return batch

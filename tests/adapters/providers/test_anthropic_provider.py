@@ -481,27 +481,27 @@ async def test_an_answer_that_is_cut_short_is_never_taken_whole(
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body"),
+    ("content_type", "body", "code"),
     [
-        ("text/html", b"<html>Sign in</html>"),
-        ("application/json", b'{"type":"error","error":{"type":"api_error","message":"x"}}'),
-        ("application/json", b'{"detail":"Not Found"}'),
-        ("application/json", b"[]"),
-        ("text/event-stream", b"data: {not json}\n\n"),
-        ("text/event-stream", b"data: " + b"x" * (5 << 20)),
-        ("text/plain", b"hello"),
+        ("text/html", b"<html>Sign in</html>", "upstream_malformed"),
+        ("application/json", b'{"error":{"type":"api_error","message":"x"}}', "upstream_error"),
+        ("application/json", b'{"detail":"Not Found"}', "upstream_malformed"),
+        ("application/json", b"[]", "upstream_malformed"),
+        ("text/event-stream", b"data: {not json}\n\n", "upstream_malformed"),
+        ("text/event-stream", b"data: " + b"x" * (5 << 20), "upstream_malformed"),
+        ("text/event-stream", b"data: " + b"[" * 100_000 + b"\n\n", "upstream_malformed"),
+        ("text/plain", b"hello", "upstream_truncated"),
     ],
-    ids=["a page", "an error", "another object", "a list", "broken", "endless", "prose"],
+    ids=["a page", "an error", "another object", "a list", "broken", "endless", "deep", "prose"],
 )
 async def test_what_is_no_answer_is_an_error(
-    upstream: Upstream, provider: AnthropicProvider, content_type: str, body: bytes
+    upstream: Upstream, provider: AnthropicProvider, content_type: str, body: bytes, code: str
 ) -> None:
     upstream.answer = Answer([body], headers={"content-type": content_type}, framing="eof")
     events, error = await fail(provider)
     assert events == []
     assert isinstance(error, ProviderFailed)
-    assert (error.status, error.retryable) == (502, True)
-    assert "claude" in error.message
+    assert (error.status, error.code) == (502, code)
 
 
 # Failures
@@ -510,22 +510,22 @@ async def test_what_is_no_answer_is_an_error(
 @pytest.mark.parametrize(
     ("status", "kind", "told", "code", "retryable"),
     [
-        (400, "invalid_request_error", 400, "invalid_value", False),
+        (400, "invalid_request_error", 400, None, False),
         (401, "authentication_error", 502, "upstream_auth", False),
-        (402, "billing_error", 502, "upstream_quota", False),
+        (402, "billing_error", 429, "insufficient_quota", False),
         (403, "permission_error", 502, "upstream_auth", False),
-        (404, "not_found_error", 404, "model_not_found", False),
+        (404, "not_found_error", 404, None, False),
         (408, "timeout_error", 504, "upstream_timeout", True),
-        (409, "conflict_error", 409, "upstream_error", True),
-        (413, "request_too_large", 413, "request_too_large", False),
-        (422, "invalid_request_error", 400, "invalid_value", False),
+        (409, "conflict_error", 409, None, True),
+        (413, "request_too_large", 413, None, False),
+        (422, "invalid_request_error", 400, None, False),
         (429, "rate_limit_error", 429, "rate_limit_exceeded", True),
         (500, "api_error", 502, "upstream_error", True),
         (501, "api_error", 502, "upstream_error", True),
-        (503, "api_error", 503, "server_is_overloaded", True),
+        (503, "api_error", 503, "upstream_error", True),
         (504, "timeout_error", 504, "upstream_timeout", True),
-        (529, "overloaded_error", 503, "server_is_overloaded", True),
-        (307, "api_error", 502, "upstream_error", True),
+        (529, "overloaded_error", 503, "upstream_error", True),
+        (307, "api_error", 502, "upstream_malformed", False),
     ],
 )
 async def test_a_refusal_becomes_an_error(
@@ -550,13 +550,15 @@ async def test_a_refusal_becomes_an_error(
 @pytest.mark.parametrize(
     ("kind", "told", "code", "retryable"),
     [
-        ("invalid_request_error", 400, "invalid_value", False),
+        ("invalid_request_error", 400, None, False),
         ("authentication_error", 502, "upstream_auth", False),
-        ("billing_error", 502, "upstream_quota", False),
+        ("billing_error", 429, "insufficient_quota", False),
+        ("not_found_error", 404, None, False),
+        ("request_too_large", 413, None, False),
         ("rate_limit_error", 429, "rate_limit_exceeded", True),
         ("timeout_error", 504, "upstream_timeout", True),
         ("api_error", 502, "upstream_error", True),
-        ("overloaded_error", 503, "server_is_overloaded", True),
+        ("overloaded_error", 503, "upstream_error", True),
         ("a_new_error", 502, "upstream_error", True),
     ],
 )
@@ -594,7 +596,16 @@ async def test_an_empty_purse_is_not_the_clients_fault(
         400, "invalid_request_error", "Your credit balance is too low to access the API."
     )
     _, error = await fail(provider)
-    assert (error.status, error.code, error.retryable) == (502, "upstream_quota", False)
+    assert (error.status, error.code, error.retryable) == (429, "insufficient_quota", False)
+    assert error.message == "The provider 'claude' has no credit left."
+
+
+async def test_a_model_that_is_not_known_is_told_as_openai_tells_it(
+    upstream: Upstream, provider: AnthropicProvider
+) -> None:
+    upstream.answer = wire.refusal(404, "not_found_error", "model: claude-test")
+    _, error = await fail(provider)
+    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
 
 
 @pytest.mark.parametrize("status", [429, 529])
@@ -635,7 +646,7 @@ async def test_messages_are_short_and_hold_no_keys(
     said = f"Key {KEY}, sk-proj-abcdef and Bearer abc.def are wrong. " + "x" * 5000
     upstream.answer = wire.refusal(400, "invalid_request_error", said)
     _, error = await fail(provider)
-    assert error.message.startswith("Key ***, *** and *** are wrong. xxx")
+    assert error.message.startswith("Key [key], [key] and [key] are wrong. xxx")
     assert len(error.message) == 1000
 
 
@@ -849,6 +860,7 @@ async def test_headers_of_the_operator_win(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-somebody-else")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Other: 1\nX-Team: b")
     upstream.answer = Answer([wire.HELLO])
     headers = {"Anthropic-Version": "2026-10-21", "Authorization": "Bearer mine", "X-Team": "a"}
     provider = AnthropicProvider("claude", {"base_url": f"{upstream.url}/v1/", "headers": headers})
@@ -859,6 +871,7 @@ async def test_headers_of_the_operator_win(
     assert sent["anthropic-version"] == "2026-10-21"
     assert sent["authorization"] == "Bearer mine"
     assert sent["x-team"] == "a"
+    assert "x-other" not in sent
     assert "x-api-key" not in sent
 
 
@@ -903,23 +916,30 @@ async def test_models_are_listed(upstream: Upstream, provider: AnthropicProvider
     assert upstream.asked[0].path == "/v1/models?limit=1000"
 
 
+async def test_a_server_that_lists_no_models_has_none_to_show(
+    upstream: Upstream, provider: AnthropicProvider
+) -> None:
+    upstream.answer = wire.refusal(404, "not_found_error", "no")
+    assert list(await provider.models()) == []
+
+
 @pytest.mark.parametrize(
     "answer",
     [
-        wire.refusal(404, "not_found_error", "no"),
         wire.refusal(401, "authentication_error", "no"),
         Answer([b"<html>"], headers={"content-type": "text/html"}, framing="length"),
         Answer([b"[]"], headers={"content-type": "application/json"}, framing="length"),
         Answer([b'{"data": {}}'], headers={"content-type": "application/json"}, framing="length"),
         Answer([b'{"da'], headers={"content-type": "application/json"}, finish=False),
     ],
-    ids=["unknown path", "wrong key", "a page", "a list", "another object", "cut"],
+    ids=["wrong key", "a page", "a list", "another object", "cut"],
 )
-async def test_a_server_without_a_list_has_no_models_to_show(
+async def test_a_list_of_models_that_is_none_is_an_error(
     upstream: Upstream, provider: AnthropicProvider, answer: Answer
 ) -> None:
     upstream.answer = answer
-    assert list(await provider.models()) == []
+    with pytest.raises(ProviderFailed):
+        await provider.models()
 
 
 # Configuration
