@@ -6,6 +6,7 @@
     │   ├── Forbidden               403   the key may not do this
     │   ├── UnknownModel            404
     │   ├── UnknownPath             404
+    │   ├── UnknownRequest          404   no such row, or another key's
     │   ├── MethodNotAllowed        405
     │   └── TooLarge                413
     ├── RateLimited                 429   `retry_after` says when
@@ -83,6 +84,11 @@ class UnknownModel(InvalidRequest):
 class UnknownPath(InvalidRequest):
     status = 404
     code = "unknown_url"
+
+
+class UnknownRequest(InvalidRequest):
+    status = 404
+    code = "request_not_found"
 
 
 class MethodNotAllowed(InvalidRequest):

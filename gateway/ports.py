@@ -8,10 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias
 
-from gateway.errors import GatewayError
-from gateway.events import Event
+from gateway.events import Error, Event
 from gateway.outcome import Outcome
-from gateway.records import ApiKey, Call, MintedKey, UsageRow
+from gateway.records import ApiKey, Call, Dialect, MintedKey, UsageRow
 from gateway.request import ChatRequest
 
 Batch: TypeAlias = Sequence[Event]
@@ -82,7 +81,9 @@ class Wire(Protocol):
         """The body of an answer that is not streamed."""
         ...
 
-    def render_error(self, error: GatewayError, /) -> Mapping[str, object]: ...
+    def render_error(self, error: Error, /) -> Mapping[str, object]:
+        """The body of a failure before the first byte; `error.status` is the response's status."""
+        ...
 
 
 class Ledger(Protocol):
@@ -120,7 +121,15 @@ class Ledger(Protocol):
 
     # For the operator: these block.
 
-    def create_key(self, email: str, name: str = "", tier: str = "default") -> MintedKey: ...
+    def create_key(
+        self,
+        email: str,
+        name: str = "",
+        tier: str = "default",
+        notifications: Dialect | None = None,
+    ) -> MintedKey:
+        """Raises `ValueError` for an e-mail or a name that cannot be."""
+        ...
 
     def keys(self) -> Sequence[ApiKey]:
         """All keys, oldest first."""

@@ -10,36 +10,6 @@ from gateway.events import Counted, Usage
 from gateway.request import ChatRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
-    """A key as the gateway knows it. The secret itself is nowhere: only its digest and a masked form."""
-
-    id: str
-    email: str
-    name: str
-    tier: str
-    masked: str
-    """Enough of the secret to recognise it by, `sk-Ab3…9xQ2`."""
-    created_at: datetime
-    revoked_at: datetime | None = None
-    notes: str = ""
-    last_used_at: datetime | None = None
-    requests: int = 0
-    tokens: int = 0
-
-    @property
-    def revoked(self) -> bool:
-        return self.revoked_at is not None
-
-
-@dataclass(frozen=True, slots=True)
-class MintedKey:
-    """A new key together with its secret: the only time that the secret exists outside its holder."""
-
-    key: ApiKey
-    secret: str = field(repr=False)
-
-
 class Dialect(enum.StrEnum):
     """How a `tool_notification` is written on a wire that was not made for it (docs/notifications.md)."""
 
@@ -57,6 +27,38 @@ class Detail(enum.IntEnum):
     NAMES = 1
     ARGUMENTS = 2
     RESULTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as the gateway knows it. The secret itself is nowhere: only its digest and a masked form."""
+
+    id: str
+    email: str
+    name: str
+    tier: str
+    masked: str
+    """Enough of the secret to recognise it by, `sk-Ab3…9xQ2`."""
+    created_at: datetime
+    revoked_at: datetime | None = None
+    notes: str = ""
+    notifications: Dialect | None = None
+    """Dialect for this key's requests, where they do not name one."""
+    last_used_at: datetime | None = None
+    requests: int = 0
+    tokens: int = 0
+
+    @property
+    def revoked(self) -> bool:
+        return self.revoked_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A new key together with its secret: the only time that the secret exists outside its holder."""
+
+    key: ApiKey
+    secret: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

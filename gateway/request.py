@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from gateway.errors import InvalidRequest
 from gateway.events import Json
 
 Message: TypeAlias = Mapping[str, object]
@@ -35,3 +36,122 @@ class ChatRequest:
     include_usage: bool = False
     size: int = 0
     """Bytes of the request's body, from which the prompt's tokens are estimated if need be."""
+
+
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+
+def check_messages(value: object) -> list[Message]:
+    """`value` if it is a history in the form above, looked into only as far as all providers rely on.
+
+    Raises `InvalidRequest` with OpenAI's words, codes and way of naming a place.
+    """
+    if not isinstance(value, list):
+        raise wrong_type("messages", "an array of objects", value)
+    if not value:
+        raise InvalidRequest(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, "
+            "but got an empty array instead.",
+            param="messages",
+            code="empty_array",
+        )
+    for index, message in enumerate(value):
+        _check_message(f"messages[{index}]", message)
+    return value
+
+
+def _check_message(place: str, message: object) -> None:
+    if not isinstance(message, dict):
+        raise wrong_type(place, "an object", message)
+    role = message.get("role")
+    if role is None:
+        raise missing(f"{place}.role")
+    if not isinstance(role, str) or role not in ROLES:
+        raise InvalidRequest(
+            f"Invalid value: {_show(role)}. Supported values are: {', '.join(map(repr, sorted(ROLES)))}.",
+            param=f"{place}.role",
+            code="invalid_value",
+        )
+    _check_content(place, role, message)
+    if role == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise missing(f"{place}.tool_call_id")
+    calls = message.get("tool_calls")
+    if calls is not None:
+        _check_calls(f"{place}.tool_calls", calls)
+
+
+def _check_content(place: str, role: str, message: Message) -> None:
+    content = message.get("content")
+    if content is None:
+        if role != "assistant":
+            raise (
+                missing(f"{place}.content")
+                if "content" not in message
+                else wrong_type(f"{place}.content", "one of a string or array of objects", content)
+            )
+    elif isinstance(content, list):
+        for number, part in enumerate(content):
+            if not isinstance(part, dict):
+                raise wrong_type(f"{place}.content[{number}]", "an object", part)
+            if not isinstance(part.get("type"), str):
+                raise missing(f"{place}.content[{number}].type")
+            if part["type"] == "text" and not isinstance(part.get("text"), str):
+                raise wrong_type(f"{place}.content[{number}].text", "a string", part.get("text"))
+    elif not isinstance(content, str):
+        raise wrong_type(f"{place}.content", "one of a string or array of objects", content)
+
+
+def _check_calls(place: str, calls: object) -> None:
+    if not isinstance(calls, list):
+        raise wrong_type(place, "an array of objects", calls)
+    for number, call in enumerate(calls):
+        if not isinstance(call, dict):
+            raise wrong_type(f"{place}[{number}]", "an object", call)
+        if not isinstance(call.get("id"), str):
+            raise missing(f"{place}[{number}].id")
+        if call.get("type", "function") != "function":
+            continue
+        function = call.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise missing(f"{place}[{number}].function.name")
+        if not isinstance(function.get("arguments", ""), str):
+            raise wrong_type(
+                f"{place}[{number}].function.arguments", "a string", function["arguments"]
+            )
+
+
+def missing(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter"
+    )
+
+
+def wrong_type(param: str, expected: str, value: object) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid type for '{param}': expected {expected}, but got {_kind(value)} instead.",
+        param=param,
+        code="invalid_type",
+    )
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal"
+        case str():
+            return "a string"
+        case list():
+            return "an array"
+        case _:
+            return "an object"
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"

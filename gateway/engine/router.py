@@ -19,8 +19,8 @@ class Upstream:
     limits: TimeLimits = field(default_factory=TimeLimits)
     retries: int = 1
     """Further attempts when a request failed before its first event, and may succeed later."""
-    models: tuple[str, ...] = ()
-    """Names to list, beside those that the provider tells itself."""
+    tools: tuple[Tool, ...] = ()
+    """Offered to its models when they are asked for by `provider/model`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ class Router:
         provider, slash, model = name.partition("/")
         upstream = None if self.virtual_only else self.upstreams.get(provider)
         if upstream is not None and slash and model:
-            return Route(name=name, targets=(Target(upstream, model),), owner=provider)
+            return Route(
+                name=name, targets=(Target(upstream, model),), tools=upstream.tools, owner=provider
+            )
         raise UnknownModel(
             f"The model {_shorten(name)!r} does not exist or you do not have access to it."
             f"{self._hint(name)}",

@@ -1,0 +1,141 @@
+"""The engine's own events, as they are: `POST /chat`, for a page or program of one's own.
+
+A stream of named frames, `event: delta` with `data: {"type":"delta","text":"…","seq":2}` and so on:
+one name for each event of `gateway.events` in snake case, its fields as they are there, and `seq`
+counting from one. The last frame is `complete` or `error`; there is no `[DONE]`. An unstreamed answer
+is one object with the text, the reasoning and all tool calls with their results.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import ClassVar
+
+from gateway.errors import InvalidRequest
+from gateway.events import Citation, Complete, Delta, Error, Event, Json, Usage
+from gateway.outcome import Outcome, ToolCall
+from gateway.ports import Batch, Encoder
+from gateway.records import Call
+from gateway.request import ChatRequest, check_messages, missing, wrong_type
+from gateway.sse import dump, frame
+
+_READ = frozenset({"model", "messages", "message", "tools", "stream"})
+
+
+class NativeWire:
+    type: ClassVar[str] = "native"
+    paths: ClassVar[tuple[str, ...]] = ("/chat", "/chat/")
+
+    def parse(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
+        """`model`, and `messages` or just one `message`; the rest as with chat completions. Streams
+        unless `stream` is false."""
+        model = body.get("model")
+        if model is None:
+            raise missing("model")
+        if not isinstance(model, str) or not model:
+            raise wrong_type("model", "a string that is not empty", model)
+        stream = body.get("stream", True)
+        if not isinstance(stream, bool):
+            raise wrong_type("stream", "a boolean", stream)
+        tools = body.get("tools") or []
+        if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+            raise wrong_type("tools", "an array of objects", tools)
+        return ChatRequest(
+            model=model,
+            messages=check_messages(_messages(body)),
+            tools=tools,
+            options={name: value for name, value in body.items() if name not in _READ},
+            stream=stream,
+            include_usage=True,
+            size=size,
+        )
+
+    def encoder(self, call: Call, /) -> Encoder:
+        return NativeEncoder()
+
+    def render(self, call: Call, outcome: Outcome, /) -> Mapping[str, object]:
+        choice, end = outcome.choices[0], outcome.end
+        body: dict[str, object] = {
+            "id": call.id,
+            "model": call.request.model,
+            "text": "".join(choice.text),
+            "reasoning": "".join(choice.reasoning),
+            "refusal": "".join(choice.refusal),
+            "citations": [_plain(citation) for citation in choice.citations],
+            "tool_calls": [_tool_call(item) for item in outcome.calls.values()],
+        }
+        if isinstance(end, Complete):
+            body["finish_reason"] = end.finish_reason
+            body["usage"] = None if end.usage is None else _plain(end.usage)
+        return body
+
+    def render_error(self, error: Error, /) -> Mapping[str, object]:
+        return {
+            "error": {
+                "message": error.message,
+                "type": error.type,
+                "param": error.param,
+                "code": error.code,
+            }
+        }
+
+
+class NativeEncoder:
+    """The frames of one response."""
+
+    def __init__(self) -> None:
+        self._seq = 0
+
+    def encode(self, batch: Batch, /) -> bytes:
+        return b"".join([self._encode(event) for event in batch])
+
+    def _encode(self, event: Event) -> bytes:
+        self._seq += 1
+        if type(event) is Delta and event.logprobs is None:
+            body: dict[str, object] = {"type": "delta", "text": event.text, "choice": event.choice}
+            return frame(dump(body | {"seq": self._seq}), "delta")
+        name = _NAMES[type(event)]
+        if isinstance(event, Error):
+            # Wrapped, so that a reader which knows only OpenAI's errors sees one.
+            body = {"type": name, "error": _plain(event)}
+        else:
+            body = {"type": name, **_plain(event)}
+        return frame(dump(body | {"seq": self._seq}), name)
+
+
+_NAMES: Mapping[type[Event], str] = {
+    kind: re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() for kind in Event.__args__
+}
+
+
+def _plain(event: Event | Usage | Citation) -> dict[str, object]:
+    """The fields of an event; what it does not say (None) is left out."""
+    values = {item.name: getattr(event, item.name) for item in fields(event)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _tool_call(item: ToolCall) -> Json:
+    body: dict[str, object] = {
+        "id": item.call_id,
+        "name": item.name,
+        "executor": item.executor,
+        "arguments": item.arguments,
+    }
+    if item.result is not None:
+        body |= {
+            "status": item.result.status,
+            "output": item.result.output,
+            "duration": item.result.duration,
+        }
+    return body
+
+
+def _messages(body: Mapping[str, object]) -> object:
+    if "messages" in body:
+        return body["messages"]
+    message = body.get("message")
+    if message is None:
+        raise missing("messages")
+    if not isinstance(message, str) or not message:
+        raise InvalidRequest("Expected 'message' to be a text that is not empty.", param="message")
+    return [{"role": "user", "content": message}]

@@ -1,0 +1,46 @@
+"""The pieces that a streamed and a whole answer have in common."""
+
+from gateway.events import Citation, Error, Json, Usage
+from gateway.records import Call
+
+
+def completion_id(call: Call) -> str:
+    return "chatcmpl-" + call.id.replace("-", "")
+
+
+def usage_body(usage: Usage) -> Json:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": 0,
+            "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0,
+        },
+    }
+
+
+def annotation(citation: Citation) -> Json:
+    return {
+        "type": "url_citation",
+        "url_citation": {
+            "url": citation.url,
+            "title": citation.title,
+            "start_index": citation.start,
+            "end_index": citation.end,
+        },
+    }
+
+
+def error_body(error: Error) -> Json:
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }

@@ -1,0 +1,175 @@
+"""What a client may send: checked where a mistake would surface late or unclear, else passed on.
+
+Fields that are not named here belong to the provider and are forwarded as they came.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.errors import InvalidRequest
+from gateway.request import ChatRequest, check_messages, missing, wrong_type
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+class _StreamOptions(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    include_usage: bool | None = None
+
+
+class _Fields(BaseModel):
+    """Types and ranges as OpenAI documents them. Strict: `"yes"` is no boolean."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    seed: int | None = None
+    parallel_tool_calls: bool | None = None
+    user: str | None = None
+    logit_bias: dict[str, float] | None = None
+    metadata: dict[str, object] | None = None
+    response_format: dict[str, object] | None = None
+
+
+_READ = frozenset({"model", "messages", "tools", "n", "stream", "stream_options"})
+
+# What pydantic calls an error, in OpenAI's words: the kind that was expected, or the code of a range.
+_KINDS = {
+    "string_type": "a string",
+    "bool_type": "a boolean",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a decimal",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_RANGES = {"greater_than_equal": "below_min_value", "less_than_equal": "above_max_value"}
+
+
+def parse(body: Mapping[str, object], size: int) -> ChatRequest:
+    try:
+        fields = _Fields.model_validate(body)
+    except ValidationError as error:
+        raise _translate(error) from None
+    if "messages" not in body:
+        raise missing("messages")
+    options = {
+        name: value for name, value in body.items() if value is not None and name not in _READ
+    }
+    _check_stop(options.get("stop"))
+    tools = _check_tools(body.get("tools"))
+    _check_choice(options.get("tool_choice"), tools)
+    return ChatRequest(
+        model=fields.model,
+        messages=check_messages(body["messages"]),
+        tools=tools,
+        options=options,
+        n=fields.n or 1,
+        stream=bool(fields.stream),
+        include_usage=bool(fields.stream_options and fields.stream_options.include_usage),
+        size=size,
+    )
+
+
+def _check_stop(stop: object) -> None:
+    if stop is None or isinstance(stop, str):
+        return
+    if not isinstance(stop, list) or not all(isinstance(item, str) for item in stop):
+        raise wrong_type("stop", "one of a string or array of strings", stop)
+    if len(stop) > 4:
+        raise InvalidRequest(
+            f"Invalid 'stop': array too long. Expected an array with maximum length 4, "
+            f"but got an array with length {len(stop)} instead.",
+            param="stop",
+            code="array_above_max_length",
+        )
+
+
+def _check_tools(tools: object) -> list[Mapping[str, object]]:
+    if tools is None:
+        return []
+    if not isinstance(tools, list):
+        raise wrong_type("tools", "an array of objects", tools)
+    if len(tools) > 128:
+        raise InvalidRequest(
+            f"Invalid 'tools': array too long. Expected an array with maximum length 128, "
+            f"but got an array with length {len(tools)} instead.",
+            param="tools",
+            code="array_above_max_length",
+        )
+    for index, tool in enumerate(tools):
+        _check_tool(f"tools[{index}]", tool)
+    return tools
+
+
+def _check_tool(place: str, tool: object) -> None:
+    if not isinstance(tool, dict):
+        raise wrong_type(place, "an object", tool)
+    if not isinstance(tool.get("type"), str):
+        raise missing(f"{place}.type")
+    if tool["type"] != "function":
+        return
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        raise missing(f"{place}.function")
+    if not isinstance(function.get("name"), str) or not function["name"]:
+        raise missing(f"{place}.function.name")
+    parameters = function.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise wrong_type(f"{place}.function.parameters", "an object", parameters)
+
+
+def _check_choice(choice: object, tools: list[Mapping[str, object]]) -> None:
+    if choice is None:
+        return
+    if isinstance(choice, str):
+        if choice not in ("none", "auto", "required"):
+            raise InvalidRequest(
+                f"Invalid value: {choice[:60]!r}. Supported values are: 'none', 'auto', and 'required'.",
+                param="tool_choice",
+                code="invalid_value",
+            )
+    elif not isinstance(choice, dict):
+        raise wrong_type("tool_choice", "one of a string or object", choice)
+
+
+def _translate(error: ValidationError) -> InvalidRequest:
+    detail = error.errors(include_url=False)[0]
+    param = ".".join(str(part) for part in detail["loc"])
+    value, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "missing":
+            return missing(param)
+        case "string_too_short" if param == "model":
+            return InvalidRequest("you must provide a model parameter", param="model")
+        case kind if kind in _KINDS:
+            return wrong_type(param, _KINDS[kind], value)
+        case kind if kind in _RANGES:
+            number = "integer" if isinstance(value, int) else "decimal"
+            bound = context.get("ge", context.get("le"))
+            word = ">=" if "ge" in context else "<="
+            return InvalidRequest(
+                f"Invalid '{param}': {number} {_RANGES[kind].replace('_', ' ')}. "
+                f"Expected a value {word} {bound}, but got {value} instead.",
+                param=param,
+                code=f"{number}_{_RANGES[kind]}",
+            )
+        case _:
+            return InvalidRequest(
+                f"Invalid '{param}': {detail['msg']}.", param=param, code="invalid_value"
+            )

@@ -1,0 +1,115 @@
+"""The usage row of one call, from its opening to its settlement."""
+
+from dataclasses import replace
+
+from gateway.events import Complete, Error
+from gateway.ports import Ledger
+from gateway.records import RowStatus, UsageRow
+from gateway.server.interceptors.meter import Meter
+from gateway.server.prices import Prices
+
+CLIENT_GONE = 499
+"""What a row says for a client that left before there was a status, as nginx writes it."""
+
+
+class Account:
+    """Opened durably before the first byte; settled exactly once, without waiting for anything."""
+
+    def __init__(self, row: UsageRow, meter: Meter, ledger: Ledger, prices: Prices) -> None:
+        self.meter = meter
+        self._row = row
+        self._ledger = ledger
+        self._prices = prices
+        self._counted = -1
+        self.settled = False
+        self.http_status: int | None = None
+        """Of the response, once it has begun."""
+        self.delivered = False
+        """Whether all bytes of the answer were handed to the network."""
+
+    @property
+    def key_id(self) -> str:
+        return self._row.key_id
+
+    async def open(self) -> None:
+        """Raises `LedgerUnavailable`."""
+        await self._ledger.open(self._row)
+
+    def checkpoint(self) -> None:
+        """Keep what was counted so far, if that is more than last time."""
+        usage, _ = self.meter.usage()
+        if usage.output_tokens != self._counted and not self.settled:
+            self._counted = usage.output_tokens
+            self._ledger.checkpoint(self._state("open"))
+
+    def settle(self) -> UsageRow:
+        """Hand the final row to the ledger. Further calls change nothing."""
+        row = self._state(self._status())
+        if not self.settled:
+            self.settled = True
+            self._ledger.settle(row)
+            self._row = row
+        return self._row
+
+    def _status(self) -> RowStatus:
+        match self.meter.end:
+            case Error() as error:
+                return "refused" if 400 <= error.status < 500 and self._at_fault(error) else "error"
+            case Complete() if self.delivered:
+                return "ok"
+            case _:
+                return "cancelled"
+
+    def _at_fault(self, error: Error) -> bool:
+        """Whether the request was: a limit or a conflict upstream is not its fault."""
+        return error.type == "invalid_request_error"
+
+    def _state(self, status: RowStatus) -> UsageRow:
+        meter, end, step = self.meter, self.meter.end, self.meter.step
+        usage, counted = meter.usage()
+        cost = self._cost(step.provider, step.model) if step is not None else 0
+        return replace(
+            self._row,
+            provider=step.provider if step else "",
+            upstream_model=step.model if step else "",
+            usage=usage,
+            counted=counted,
+            cost_nanos=cost,
+            duration_ms=round(meter.duration * 1000),
+            first_token_ms=None if meter.first_token is None else round(meter.first_token * 1000),
+            steps=step.number if step else 0,
+            tool_calls=meter.tool_calls,
+            status=status,
+            http_status=self._http_status(end),
+            finish_reason=end.finish_reason if isinstance(end, Complete) else None,
+            error_code=(end.code or end.type) if isinstance(end, Error) else None,
+        )
+
+    def _cost(self, provider: str, model: str) -> int | None:
+        """Of all steps, each at its own price."""
+        end = self.meter.end
+        if (
+            isinstance(end, Complete)
+            and all(step.usage is not None for step in end.steps)
+            and end.steps
+        ):
+            costs = [
+                self._prices.cost(
+                    step.usage,
+                    model=self._row.model,
+                    provider=step.provider,
+                    upstream_model=step.model,
+                )
+                for step in end.steps
+                if step.usage is not None
+            ]
+            return None if any(cost is None for cost in costs) else sum(cost or 0 for cost in costs)
+        usage, _ = self.meter.usage()
+        return self._prices.cost(
+            usage, model=self._row.model, provider=provider, upstream_model=model
+        )
+
+    def _http_status(self, end: Complete | Error | None) -> int | None:
+        if self.http_status is not None:
+            return self.http_status
+        return end.status if isinstance(end, Error) else CLIENT_GONE

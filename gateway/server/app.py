@@ -1,0 +1,146 @@
+"""The composition root: an ASGI app from settings."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from gateway.errors import (
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    UnknownPath,
+)
+from gateway.server import plugins
+from gateway.server.assembly import assemble, wires
+from gateway.server.routes import (
+    CallEndpoint,
+    list_models,
+    plain_failure,
+    show_health,
+    show_model,
+    show_readiness,
+    show_usage,
+)
+from gateway.server.service import Service
+from gateway.server.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LAST_WAIT = 5.0
+"""Seconds for interrupted calls to tell their clients and settle, at the end of the process."""
+
+_EXPOSED = [
+    "x-request-id",
+    "x-tool-notifications",
+    "openai-processing-ms",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+]
+
+
+def create_app(settings: Settings) -> Starlette:
+    """Raises `SettingsError` or `PluginError`. The ledger is opened when the app starts."""
+    plugins.check_ownership()
+    service = assemble(settings)
+    app = Starlette(
+        routes=_routes(service, settings),
+        middleware=_middleware(settings),
+        lifespan=_lifespan,
+        exception_handlers={
+            HTTPException: _answer_http_error,
+            GatewayError: _answer_gateway_error,
+            Exception: _answer_fault,
+        },
+    )
+    app.router.redirect_slashes = False
+    app.state.service = service
+    return app
+
+
+def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
+    calls: list[BaseRoute] = [
+        Route(path, CallEndpoint(wire, service), methods=["POST"])
+        for wire in wires(settings)
+        for path in wire.paths
+    ]
+    return [
+        *calls,
+        Route("/v1/models", list_models),
+        Route("/v1/models/{name:path}", show_model),
+        Route("/v1/usage/{request_id}", show_usage),
+        Route("/healthz", show_health),
+        Route("/readyz", show_readiness),
+    ]
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=_EXPOSED,
+            max_age=3600,
+        )
+    ]
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
+    service: Service = app.state.service
+    await asyncio.to_thread(service.ledger.start)
+    checkpoints = asyncio.create_task(service.calls.checkpoint())
+    try:
+        yield
+    finally:
+        # The server may have given up on streams already: their rows are settled before the ledger
+        # closes, whatever became of the connections.
+        service.calls.interrupt()
+        if not await service.calls.wait_until_empty(_LAST_WAIT):
+            log.error("%d calls did not end", len(service.calls))
+        checkpoints.cancel()
+        for upstream in service.router.upstreams.values():
+            await upstream.provider.aclose()
+        await asyncio.to_thread(service.ledger.close)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    method, path = request.method, request.scope["path"]
+    match error.status_code:
+        case 404:
+            told: GatewayError = UnknownPath(f"Unknown request URL: {method} {path[:200]}.")
+        case 405:
+            told = MethodNotAllowed(f"Not allowed to {method} on {path[:200]}.")
+        case _:
+            told = InvalidRequest(error.detail)
+            told.status = error.status_code
+    response = plain_failure(told)
+    for name, value in (error.headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+async def _answer_gateway_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, GatewayError):
+        raise error
+    return plain_failure(error)
+
+
+async def _answer_fault(request: Request, error: Exception) -> Response:
+    return plain_failure(InternalError("The server had an error while processing your request."))

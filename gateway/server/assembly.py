@@ -1,0 +1,185 @@
+"""From settings to the parts that serve: plug-ins made, names resolved, mistakes told in one line."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar, cast
+
+from gateway.engine.limits import LoopLimits, TimeLimits
+from gateway.engine.loop import ToolLoop
+from gateway.engine.router import Route, Router, Target, Upstream
+from gateway.engine.tools import builtin
+from gateway.engine.tools.tool import Tool
+from gateway.engine.turns import Turns
+from gateway.ports import Interceptor, Provider, Wire
+from gateway.server import plugins
+from gateway.server.calls import Calls
+from gateway.server.ledgers import open_ledger
+from gateway.server.models import Models
+from gateway.server.pipeline import guard
+from gateway.server.prices import Prices
+from gateway.server.service import Service
+from gateway.server.settings import ModelRow, ProviderRow, Settings, SettingsError
+
+T = TypeVar("T")
+
+_DEMO_MODELS = (
+    "demo",
+    "demo-fast",
+    "demo-slow",
+    "demo-long",
+    "demo-echo",
+    "demo-fail",
+    "demo-limit",
+    "demo-break",
+    "demo-cut",
+    "demo-hang",
+)
+
+# Providers that need no line in a file when the environment holds their key.
+_KNOWN: Mapping[str, tuple[str, str, str]] = {
+    "openai": ("openai", "OPENAI_API_KEY", "https://api.openai.com/v1"),
+    "anthropic": ("anthropic", "ANTHROPIC_API_KEY", "https://api.anthropic.com"),
+    "groq": ("openai", "GROQ_API_KEY", "https://api.groq.com/openai/v1"),
+    "deepseek": ("openai", "DEEPSEEK_API_KEY", "https://api.deepseek.com/v1"),
+    "mistral": ("openai", "MISTRAL_API_KEY", "https://api.mistral.ai/v1"),
+    "openrouter": ("openai", "OPENROUTER_API_KEY", "https://openrouter.ai/api/v1"),
+    "xai": ("openai", "XAI_API_KEY", "https://api.x.ai/v1"),
+}
+
+
+def assemble(settings: Settings) -> Service:
+    """Raises `SettingsError` or `PluginError`. Does no I/O on the network; the ledger is not started."""
+    config, place = settings.file, str(settings.config)
+    tools = _tools(settings, place)
+    upstreams = {
+        name: _upstream(name, row, tools, place) for name, row in _provider_rows(settings).items()
+    }
+    router = Router(
+        upstreams,
+        _routes(settings, upstreams, tools, place),
+        virtual_only=config.expose == "virtual",
+    )
+    limits = LoopLimits(**config.loop.model_dump())
+    return Service(
+        settings=settings,
+        ledger=open_ledger(settings),
+        router=router,
+        models=Models(router),
+        engine=ToolLoop(router, Turns(), limits),
+        prices=Prices(config.prices),
+        calls=Calls(),
+        interceptors=[
+            guard(cast(Interceptor, plugins.load("gateway.interceptors", name)))
+            for name in config.interceptors
+        ],
+    )
+
+
+def wires(settings: Settings) -> list[Wire]:
+    names = settings.wires or plugins.names("gateway.wires")
+    return [cast(Callable[[], Wire], plugins.load("gateway.wires", name))() for name in names]
+
+
+def _provider_rows(settings: Settings) -> dict[str, ProviderRow]:
+    if settings.file.providers is not None:
+        return settings.file.providers
+    every_tool = tuple(_tool_rows(settings))
+    rows = {"demo": ProviderRow(type="demo", models=_DEMO_MODELS, tools=every_tool)}
+    for name, (kind, variable, url) in _KNOWN.items():
+        if key := settings.environ.get(variable):
+            base_url = settings.environ.get(f"{name.upper()}_BASE_URL") or url
+            rows[name] = ProviderRow.model_validate(
+                {"type": kind, "api_key": key, "base_url": base_url, "tools": every_tool}
+            )
+    return rows
+
+
+def _tool_rows(settings: Settings) -> dict[str, tuple[str, Mapping[str, object]]]:
+    """Kind and configuration of each tool, by name. Those that need no configuration are always there."""
+    rows: dict[str, tuple[str, Mapping[str, object]]] = {
+        "current_time": ("current_time", {}),
+        "calculator": ("calculator", {}),
+    }
+    if settings.searxng_url:
+        rows["web_search"] = ("web_search", {"backend": "searxng", "url": settings.searxng_url})
+    elif settings.brave_api_key:
+        rows["web_search"] = ("web_search", {"backend": "brave", "api_key": settings.brave_api_key})
+    return rows | {name: (row.type, row.own()) for name, row in settings.file.tools.items()}
+
+
+def _tools(settings: Settings, place: str) -> dict[str, Tool]:
+    tools: dict[str, Tool] = {}
+    for name, (kind, config) in _tool_rows(settings).items():
+        try:
+            tools[name] = builtin.build(kind, config)
+        except ValueError as error:
+            raise SettingsError(f"{place}: tools.{name}: {error}") from None
+    return tools
+
+
+def _upstream(name: str, row: ProviderRow, tools: Mapping[str, Tool], place: str) -> Upstream:
+    field = f"{place}: providers.{name}"
+    try:
+        make = cast(
+            Callable[[str, Mapping[str, object]], Provider],
+            plugins.load("gateway.providers", row.type),
+        )
+    except plugins.PluginError as error:
+        raise SettingsError(f"{field}.type: {error}") from None
+    try:
+        provider = make(name, row.own())
+    except ValueError as error:
+        raise SettingsError(f"{field}: {error}") from None
+    return Upstream(
+        provider=provider,
+        limits=TimeLimits(**row.timeout.model_dump()),
+        retries=row.retries,
+        tools=tuple(_pick(f"{field}.tools", tools, row.tools)),
+    )
+
+
+def _routes(
+    settings: Settings, upstreams: Mapping[str, Upstream], tools: Mapping[str, Tool], place: str
+) -> list[Route]:
+    config = settings.file
+    routes = {
+        name: _route(name, row, upstreams, tools, place) for name, row in config.models.items()
+    }
+    if config.expose == "all":
+        for name, row in _provider_rows(settings).items():
+            upstream = upstreams[name]
+            for model in row.models:
+                target = (Target(upstream, model),)
+                bare = Route(name=model, targets=target, tools=upstream.tools, owner=name)
+                routes.setdefault(model, bare)
+    return list(routes.values())
+
+
+def _route(
+    name: str,
+    row: ModelRow,
+    upstreams: Mapping[str, Upstream],
+    tools: Mapping[str, Tool],
+    place: str,
+) -> Route:
+    targets = []
+    for index, target in enumerate(row.targets):
+        provider, _, model = target.partition("/")
+        field = f"{place}: models.{name}.targets.{index}"
+        targets.append(Target(_pick(field, upstreams, [provider])[0], model))
+    return Route(
+        name=name,
+        targets=tuple(targets),
+        tools=tuple(_pick(f"{place}: models.{name}.tools", tools, row.tools)),
+        system=row.system,
+        dialect=row.notifications,
+    )
+
+
+def _pick(field: str, there: Mapping[str, T], names: Iterable[str]) -> list[T]:
+    for name in names:
+        if name not in there:
+            close = difflib.get_close_matches(name, there, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(there)}"
+            raise SettingsError(f"{field}: there is no {name!r}; {hint}")
+    return [there[name] for name in names]

@@ -1,0 +1,358 @@
+"""`sluice`: what an operator does at a terminal. Tables and boxes for people, `--json` for programs."""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+import orjson
+import typer
+from dotenv import dotenv_values
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from gateway.ports import Ledger
+from gateway.records import ApiKey, Dialect, MintedKey, UsageRow
+from gateway.server import plugins
+from gateway.server.ledgers import open_ledger
+from gateway.server.report import key_fields, write_csv, write_jsonl
+from gateway.server.settings import Settings, SettingsError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+app.add_typer(keys_app, name="keys")
+
+out = Console()
+err = Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
+Email = Annotated[str | None, typer.Option(help="Only this user's.")]
+Since = Annotated[str | None, typer.Option(help="From: 90m, 24h, 7d, or a date like 2026-11-30.")]
+Until = Annotated[str | None, typer.Option(help="Until: the same forms.")]
+Reference = Annotated[str, typer.Argument(help="The key's id, its masked form, or the key itself.")]
+
+
+def main() -> None:
+    """The entry point. Mistakes of the operator are one line each, and exit code 2."""
+    try:
+        app()
+    except (SettingsError, plugins.PluginError) as error:
+        err.print(f"[red]sluice:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@app.command()
+def serve() -> None:
+    """Run the gateway."""
+    _serving("serve")(_settings())
+
+
+@app.command()
+def dev() -> None:
+    """Run the gateway for trying it out: readable logs, and a first key with commands to paste."""
+    environ = _environ()
+    environ.setdefault("SLUICE_LOG_FORMAT", "text")
+    _serving("serve_dev")(Settings.load(environ))
+
+
+@app.command()
+def check(
+    key: Annotated[str, typer.Argument(help="An API key of the gateway.")],
+    url: Annotated[
+        str | None, typer.Option(help="Base URL. Default: where the settings listen.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to ask. Default: demo, else the first.")
+    ] = None,
+) -> None:
+    """Try a running gateway from outside: models, streams, notifications, usage rows."""
+    settings = _settings()
+    run = cast(Callable[[str, str, str | None], bool], plugins.load("", "gateway.server.check:run"))
+    passed = run(url or f"http://localhost:{settings.port}", key, model)
+    raise typer.Exit(0 if passed else 1)
+
+
+@keys_app.command("create")
+def create_key(
+    email: Annotated[str, typer.Argument(help="Whose key it is.")],
+    name: Annotated[str, typer.Argument(help="What it is for.")] = "",
+    tier: Annotated[str, typer.Option(help="A tier of sluice.yaml.")] = "default",
+    notifications: Annotated[
+        Dialect | None, typer.Option(help="Dialect of tool_notification for this key.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown once: only a digest is kept."""
+    settings = _settings()
+    tiers = settings.file.tiers
+    if tier != "default" and tier not in tiers:
+        known = ", ".join(["default", *tiers])
+        raise SettingsError(f"there is no tier {tier!r}; expected one of {known}")
+    with _ledger(settings) as ledger:
+        try:
+            minted = ledger.create_key(email, name, tier, notifications)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+    _show_minted(minted, as_json)
+
+
+@keys_app.command("list")
+def list_keys(
+    email: Email = None,
+    everything: Annotated[bool, typer.Option("--all", help="Revoked keys as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """All keys that work, oldest first."""
+    with _ledger(_settings()) as ledger:
+        keys = [
+            key
+            for key in ledger.keys()
+            if (everything or not key.revoked) and email in (None, key.email)
+        ]
+    if as_json:
+        _print_json([key_fields(key) for key in keys])
+    elif keys:
+        out.print(_key_table(keys))
+    else:
+        out.print("No keys. `sluice keys create EMAIL` makes one.")
+
+
+@keys_app.command("show")
+def show_key(reference: Reference, as_json: Json = False) -> None:
+    """One key, with what it used."""
+    with _ledger(_settings()) as ledger:
+        _show_key(_find(ledger, reference), as_json)
+
+
+@keys_app.command("revoke")
+def revoke_key(reference: Reference, as_json: Json = False) -> None:
+    """Refuse a key from now on; a running gateway learns of it within a second."""
+    with _ledger(_settings()) as ledger:
+        _show_key(ledger.revoke_key(_find(ledger, reference).id), as_json)
+
+
+@keys_app.command("rotate")
+def rotate_key(reference: Reference, as_json: Json = False) -> None:
+    """Make a new key for the same user, name and tier, and revoke the old one."""
+    with _ledger(_settings()) as ledger:
+        try:
+            minted = ledger.rotate_key(_find(ledger, reference).id)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
+    _show_minted(minted, as_json)
+
+
+@app.command()
+def usage(
+    email: Email = None,
+    key: Annotated[str | None, typer.Option(help="Only this key's.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Usage rows, the newest last; with --json one object per line."""
+    with _ledger(_settings()) as ledger:
+        rows = list(
+            ledger.usage(
+                email=email,
+                key_id=_find(ledger, key).id if key else None,
+                since=_moment(since),
+                until=_moment(until),
+                limit=limit,
+                newest_first=True,
+            )
+        )[::-1]
+    if as_json:
+        write_jsonl(rows, sys.stdout)
+    elif rows:
+        out.print(_usage_table(rows))
+    else:
+        out.print("No usage rows yet.")
+
+
+@app.command()
+def export(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write. Default: standard output.")
+    ] = None,
+    form: Annotated[
+        Literal["jsonl", "csv"] | None,
+        typer.Option("--format", help="Default: by the file's name."),
+    ] = None,
+    email: Email = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """All usage rows, oldest first."""
+    form = form or ("csv" if file is not None and file.suffix == ".csv" else "jsonl")
+    write = write_csv if form == "csv" else write_jsonl
+    with _ledger(_settings()) as ledger:
+        rows = ledger.usage(email=email, since=_moment(since), until=_moment(until))
+        if file is None:
+            write(_with_progress(rows), sys.stdout)
+            return
+        partial = file.with_name(file.name + ".part")
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as target:
+                count = write(_with_progress(rows), target)
+            partial.replace(file)
+        except OSError as error:
+            raise SettingsError(f"{file}: cannot be written: {error.strerror}") from None
+    err.print(f"{count} rows written to {file}")
+
+
+def _environ() -> dict[str, str]:
+    """The only place that reads the process's environment."""
+    file = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return {**file, **os.environ}
+
+
+def _settings() -> Settings:
+    return Settings.load(_environ())
+
+
+def _serving(name: str) -> Callable[[Settings], None]:
+    # By name: the server and its SDKs take a second to import, which no other command should wait for.
+    return cast(Callable[[Settings], None], plugins.load("", f"gateway.server.serving:{name}"))
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
+    try:
+        ledger = open_ledger(settings)
+    except OSError as error:
+        raise SettingsError(str(error)) from None
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def _find(ledger: Ledger, reference: str) -> ApiKey:
+    try:
+        return ledger.key(reference)
+    except KeyError as error:
+        raise SettingsError(str(error.args[0])) from None
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    if match := re.fullmatch(r"(\d+)([mhdw])", text):
+        unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[match[2]]
+        return datetime.now(UTC) - timedelta(**{unit: int(match[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{text!r} is no time; expected 90m, 24h, 7d or 2026-11-30") from None
+    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+
+
+def _print_json(value: object) -> None:
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _show_minted(minted: MintedKey, as_json: bool) -> None:
+    key = minted.key
+    if as_json:
+        _print_json({**key_fields(key), "secret": minted.secret})
+        return
+    grid = Table.grid(padding=(0, 2))
+    for label, value in (
+        ("User", key.email),
+        ("Key", minted.secret),
+        ("Name", key.name or "-"),
+        ("Tier", key.tier),
+    ):
+        grid.add_row(label, f"[bold]{_escape(value)}[/]")
+    # A key that is broken over two lines cannot be copied: the box is as wide as it has to be.
+    width = max(out.width, len(minted.secret) + 16)
+    Console(width=width).print(Panel(grid, title="New API key", expand=False, box=box.ROUNDED))
+    err.print("[yellow]Keep it safe: the key is not shown again.[/] Only a digest of it is stored.")
+
+
+def _show_key(key: ApiKey, as_json: bool) -> None:
+    if as_json:
+        _print_json(key_fields(key))
+        return
+    grid = Table.grid(padding=(0, 2))
+    for name, value in key_fields(key).items():
+        grid.add_row(name.replace("_", " "), "-" if value in (None, "") else _escape(str(value)))
+    out.print(Panel(grid, title=_escape(key.masked), expand=False, box=box.ROUNDED))
+
+
+def _key_table(keys: Sequence[ApiKey]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("Id", "Key", "User", "Name", "Tier", "Created", "Last used"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("Requests", justify="right")
+    table.add_column("Tokens", justify="right")
+    table.add_column("Revoked")
+    for key in keys:
+        table.add_row(
+            key.id,
+            key.masked,
+            _escape(key.email),
+            _escape(key.name),
+            _escape(key.tier),
+            f"{key.created_at:%Y-%m-%d}",
+            f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "-",
+            f"{key.requests:,}",
+            f"{key.tokens:,}",
+            f"[red]{key.revoked_at:%Y-%m-%d}[/]" if key.revoked_at else "",
+        )
+    return table
+
+
+_COLOURS = {"ok": "green", "open": "cyan", "cancelled": "yellow", "interrupted": "yellow"}
+
+
+def _usage_table(rows: Sequence[UsageRow]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("Time (UTC)", "User", "Type", "Model", "Provider"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("In", "Out", "Cost $", "Time s"):
+        table.add_column(heading, justify="right")
+    table.add_column("Status")
+    for row in rows:
+        cost = "-" if row.cost_nanos is None else f"{row.cost_nanos / 1e9:.6f}"
+        mark = {"reported": "", "estimated": "~", "partial": "≥"}[row.counted]
+        reason = f" {row.error_code}" if row.error_code else ""
+        table.add_row(
+            f"{row.started_at:%m-%d %H:%M:%S}",
+            _escape(row.email),
+            row.type,
+            _escape(row.model[:40]),
+            _escape(row.provider),
+            f"{mark}{row.usage.input_tokens:,}",
+            f"{mark}{row.usage.output_tokens:,}",
+            cost,
+            f"{row.duration_ms / 1000:.2f}",
+            f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]{_escape(reason)}",
+        )
+    return table
+
+
+def _with_progress(rows: Iterator[UsageRow]) -> Iterator[UsageRow]:
+    """The same rows, counted on the terminal when there are many."""
+    if not err.is_terminal:
+        yield from rows
+        return
+    with err.status("0 rows") as status:
+        for count, row in enumerate(rows, 1):
+            if count % 1000 == 0:
+                status.update(f"{count:,} rows")
+            yield row

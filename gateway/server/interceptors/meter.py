@@ -1,0 +1,119 @@
+"""What a call used: counted while it streams, so that a cut answer is accounted like a whole one."""
+
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+from gateway.events import (
+    Complete,
+    Counted,
+    Delta,
+    Error,
+    Event,
+    ReasoningDelta,
+    RefusalDelta,
+    StepStart,
+    ToolCallDelta,
+    ToolCallResult,
+    Usage,
+)
+from gateway.ports import Events
+from gateway.records import Call
+
+_LONGEST_TOKEN = 16
+"""Bytes. Model servers send a token an event; a longer text is several, of four bytes on average."""
+
+
+class Meter:
+    """The account of one call while it runs. `watch` is its interceptor.
+
+    Counts do not depend on how bytes were cut: an event is an event, however many a read held.
+    """
+
+    def __init__(self, size: int) -> None:
+        """`size`: bytes of the request, from which its tokens are estimated when nobody reports them."""
+        self._started = time.monotonic()
+        self._size = size
+        self._reported = Usage()
+        """By the rounds that are over."""
+        self._unreported = Usage()
+        """Estimated, for rounds that are over and reported nothing."""
+        self._written = 0
+        """Tokens of the round that runs, estimated."""
+        self.step: StepStart | None = None
+        self.first_token: float | None = None
+        """Seconds from the start of the call."""
+        self.tool_calls = 0
+        self.end: Complete | Error | None = None
+
+    async def watch(self, call: Call, events: Events) -> Events:
+        async with aclosing(events):
+            async for batch in events:
+                for event in batch:
+                    count = _COUNTED.get(type(event))
+                    if count is not None:
+                        self._written += count(event)
+                        if self.first_token is None:
+                            self.first_token = time.monotonic() - self._started
+                    else:
+                        self._note(event)
+                if isinstance(self.end, Complete) and self.end.usage is None:
+                    # Whoever asked for usage gets what the row says.
+                    self.end = replace(self.end, usage=self.usage()[0])
+                    batch = (*batch[:-1], self.end)
+                yield batch
+
+    def usage(self) -> tuple[Usage, Counted]:
+        """Tokens so far, or in all once `end` is set."""
+        if isinstance(self.end, Complete) and self.end.usage is not None:
+            return self.end.usage, "estimated" if self._estimated() else "reported"
+        if self.step is None:
+            return Usage(), "reported"
+        total = self._reported + self._unreported + self._estimate()
+        return total, "estimated" if isinstance(self.end, Complete) else "partial"
+
+    @property
+    def duration(self) -> float:
+        return time.monotonic() - self._started
+
+    def _estimated(self) -> bool:
+        return isinstance(self.end, Complete) and any(step.usage is None for step in self.end.steps)
+
+    def _estimate(self) -> Usage:
+        return Usage(input_tokens=-(-self._size // 4), output_tokens=self._written)
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case StepStart():
+                if self.step is not None:
+                    self._close_step(event)
+                self.step = event
+            case ToolCallResult():
+                self.tool_calls += 1
+                self._size += len(event.output)
+            case Complete() | Error():
+                self.end = event
+            case _:
+                pass
+
+    def _close_step(self, following: StepStart) -> None:
+        if following.spent == self._reported:
+            self._unreported += self._estimate()
+        self._reported = following.spent
+        self._size += 4 * self._written
+        self._written = 0
+
+
+def _tokens(event: Event) -> int:
+    text = event.text if isinstance(event, Delta | ReasoningDelta | RefusalDelta) else ""
+    if isinstance(event, ToolCallDelta):
+        text = event.fragment
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return int(size > 0) if size <= _LONGEST_TOKEN else -(-size // 4)
+
+
+_COUNTED: dict[type[Event], Callable[[Event], int]] = dict.fromkeys(
+    (Delta, ReasoningDelta, RefusalDelta, ToolCallDelta), _tokens
+)
+"""The events that are made of tokens."""

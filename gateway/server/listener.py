@@ -1,0 +1,128 @@
+"""The HTTP server: uvicorn with limits on what a peer may hold, and an end that cuts no stream.
+
+uvicorn sets no limit to a header's size or to the time it takes, and none to how long a vanished
+peer is waited for. A proxy in front has such limits; a gateway without one needs its own.
+"""
+
+import asyncio
+import socket
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.server.service import Service
+from gateway.server.settings import Settings
+from gateway.server.stream import ABORT
+
+_HEADER_TIMEOUT = 10.0
+_MAX_HEADER = 64 * 1024
+_WRITE_BUFFER = 64 * 1024
+"""Bytes that wait in the process for a slow reader, after which its engine waits, too."""
+_SEND_BUFFER = 256 * 1024
+"""The same in the kernel, which would take 4 MiB."""
+_VANISHED = 60
+"""Seconds after which a peer that acknowledges nothing is given up."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """One connection, with limits."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as theirs
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(_WRITE_BUFFER)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            _harden(connection)
+        self._timer = self.loop.call_later(_HEADER_TIMEOUT, self._expire)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+        if self._timer is None:
+            self._timer = self.loop.call_later(_HEADER_TIMEOUT, self._expire)
+
+    def on_headers_complete(self) -> None:
+        self._disarm()
+        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._timer is not None and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > _MAX_HEADER:
+                self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def _expire(self) -> None:
+        if self._timer is not None:
+            self._timer = None
+            self.transport.close()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _harden(connection: socket.socket) -> None:
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    for name, value in (
+        ("TCP_KEEPIDLE", 20),
+        ("TCP_KEEPINTVL", 10),
+        ("TCP_KEEPCNT", 4),
+        ("TCP_USER_TIMEOUT", _VANISHED * 1000),
+    ):
+        option = getattr(socket, name, None)  # not on every platform
+        if option is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class GatewayServer(uvicorn.Server):
+    """Goes on with the streams that are open when it is told to stop, for as long as settings say."""
+
+    def __init__(self, app: Starlette, settings: Settings) -> None:
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            http=GuardedProtocol,
+            loop="uvloop",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=round(settings.drain) + 5,
+        )
+        super().__init__(config)
+        self._service: Service = app.state.service
+        self._drain = settings.drain
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.listening.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.calls.drain(self._drain)
+        await super().shutdown(sockets)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, once started."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port

@@ -1,0 +1,99 @@
+"""Log lines: one JSON object each, with the id of the call they belong to. Never a key or a prompt."""
+
+import logging
+import logging.config
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Literal
+
+import orjson
+
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "color_message"}
+"""Attributes that every record has; whatever else there is was given by `extra`."""
+
+_LONGEST = 8192
+
+_KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[-_A-Za-z0-9]{8,}|(?<=Bearer )[^\s'\"]{8,}")
+
+
+@contextmanager
+def request(request_id: str) -> Iterator[None]:
+    """Log lines in this context carry the id."""
+    token = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(token)
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return orjson.dumps(_line(self, record), default=str).decode()
+
+
+class TextFormatter(logging.Formatter):
+    """For people. Control characters are escaped: a line is a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = _line(self, record)
+        head = (
+            f"{line.pop('time')} {line.pop('level'):7} {line.pop('logger')}: {line.pop('message')}"
+        )
+        error = line.pop("error", None)
+        rest = "".join(f" {name}={value}" for name, value in line.items())
+        text = (head + rest).encode("unicode_escape").decode("ascii")
+        return text if error is None else f"{text}\n{error}"
+
+
+def _line(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, object]:
+    line: dict[str, object] = {
+        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": mask(record.getMessage())[:_LONGEST],
+    }
+    if (request_id := _request_id.get()) is not None:
+        line["request_id"] = request_id
+    line |= {
+        name: mask(value) if isinstance(value, str) else value
+        for name, value in record.__dict__.items()
+        if name not in _OWN
+    }
+    if record.exc_info:
+        line["error"] = mask(formatter.formatException(record.exc_info))[:_LONGEST]
+    return line
+
+
+def mask(text: str) -> str:
+    """Without anything that looks like a key: an exception of a library may quote one."""
+    return _KEYS.sub("[key]", text)
+
+
+def configure(level: str, form: Literal["json", "text"]) -> None:
+    """All log lines of the process, those of uvicorn and the SDKs included, go to stderr like this."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # These write requests and answers at the debug level: prompts, and keys in headers.
+    for name in (
+        "openai",
+        "anthropic",
+        "httpx2",
+        "httpcore2",
+        "sse_starlette",
+        "aiohttp",
+        "asyncio",
+    ):
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))

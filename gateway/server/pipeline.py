@@ -1,0 +1,176 @@
+"""The stream of a call, from the engine to bytes: sealed, intercepted, encoded, delivered."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import TypeVar
+
+from gateway.errors import GatewayError, InternalError, ProviderTruncated
+from gateway.events import (
+    Complete,
+    Delta,
+    Error,
+    Event,
+    ToolCallResult,
+    ToolCallStart,
+)
+from gateway.outcome import Outcome
+from gateway.ports import Batch, Encoder, Engine, Events, Interceptor
+from gateway.records import Call
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def run(call: Call, engine: Engine, interceptors: Sequence[Interceptor]) -> Events:
+    """The sealed stream of a call. The first interceptor is the outermost, nearest to the client."""
+    events = seal(engine.stream(call, call.request))
+    for interceptor in reversed(interceptors):
+        events = interceptor(call, events)
+    return events
+
+
+def guard(interceptor: Interceptor) -> Interceptor:
+    """An interceptor that is not ours, whose faults end a stream as those of an engine do."""
+
+    def guarded(call: Call, events: Events) -> Events:
+        return seal(interceptor(call, events))
+
+    return guarded
+
+
+async def seal(events: Events) -> Events:
+    """Enforce the grammar of `gateway.events`: exactly one end, and nothing after it; one result for
+    each tool call that a server or provider started. Whatever the engine raises becomes `Error`."""
+    running: dict[str, None] = {}
+    try:
+        async with aclosing(events):
+            async for batch in events:
+                if len(batch) == 1 and type(batch[0]) is Delta:
+                    yield batch
+                    continue
+                batch, ended = _follow(batch, running)
+                if batch:
+                    yield batch
+                if ended:
+                    return
+        end = ProviderTruncated("The engine stopped before its answer was complete.").event()
+    except GatewayError as error:
+        end = error.event()
+    except Exception:
+        log.exception("the engine failed")
+        end = InternalError("The server had an error while processing your request.").event()
+    yield (*_cancelled(running), end)
+
+
+def _follow(batch: Batch, running: dict[str, None]) -> tuple[Batch, bool]:
+    """The events of a batch that are allowed where they stand, and whether it ends the stream."""
+    kept: list[Event] = []
+    for event in batch:
+        match event:
+            case ToolCallStart() if event.executor != "client":
+                running[event.call_id] = None
+            case ToolCallResult():
+                if event.call_id not in running:
+                    continue
+                del running[event.call_id]
+            case Complete() | Error():
+                return [*kept, *_cancelled(running), event], True
+            case _:
+                pass
+        kept.append(event)
+    return kept, False
+
+
+def _cancelled(running: dict[str, None]) -> list[Event]:
+    return [ToolCallResult(call_id, "cancelled", "Cancelled.") for call_id in running]
+
+
+class Delivery:
+    """Takes the stream of one call to its client, as frames or as a whole.
+
+    `interrupt` ends it from outside with an error that the client is told, wherever it is: while it
+    waits for the engine at once, while a client reads after that.
+    """
+
+    def __init__(self, events: Events, on_error: Callable[[Error], None]) -> None:
+        """`on_error` hears of the error that the client is told, wherever it came from."""
+        self._events = events
+        self._on_error = on_error
+        self._pending: asyncio.Future[Batch] | None = None
+        self._waiting: asyncio.Task[object] | None = None
+        self._interruption: GatewayError | None = None
+        self.delivered = False
+        """Whether the end of the answer was handed over."""
+
+    async def first(self, wait: float) -> Batch | None:
+        """The first batch, or None when there is none yet after `wait` seconds. Does not lose it."""
+        pending = self._pending = asyncio.ensure_future(anext(self._events))
+        if await self._interruptible(asyncio.wait((pending,), timeout=wait)) is None:
+            return self._interrupted()
+        return await self._next() if pending.done() else None
+
+    async def frames(self, encoder: Encoder, first: Batch | None) -> AsyncGenerator[bytes, None]:
+        """The answer's bytes. Whole frames only, so that a heartbeat may go between any two."""
+        async with aclosing(self._events):
+            batch = first or await self._next()
+            while True:
+                if data := encoder.encode(batch):
+                    yield data
+                if isinstance(batch[-1], Complete | Error):
+                    self._close(batch[-1])
+                    return
+                batch = await self._next()
+
+    async def collect(self) -> Outcome:
+        """The whole answer."""
+        outcome = Outcome()
+        async with aclosing(self._events):
+            while outcome.end is None:
+                outcome.feed(await self._next())
+        self._close(outcome.end)
+        return outcome
+
+    def interrupt(self, error: GatewayError) -> None:
+        if self._interruption is None:
+            self._interruption = error
+            if self._waiting is not None:
+                self._waiting.cancel()
+
+    async def aclose(self) -> None:
+        """Stop the engine, wherever it is."""
+        if self._pending is not None:
+            self._pending.cancel()
+            await asyncio.wait((self._pending,))
+        await self._events.aclose()
+
+    async def _next(self) -> Batch:
+        if self._interruption is not None:
+            return self._interrupted()
+        pending, self._pending = self._pending, None
+        batch = await self._interruptible(anext(self._events) if pending is None else pending)
+        return self._interrupted() if batch is None else batch
+
+    async def _interruptible(self, step: Awaitable[T]) -> T | None:
+        """The result of `step`, or None when it was cancelled by an interruption."""
+        task = self._waiting = asyncio.current_task()
+        try:
+            return await step
+        except asyncio.CancelledError:
+            if self._interruption is None or task is None or task.uncancel():
+                raise
+            return None
+        finally:
+            self._waiting = None
+
+    def _interrupted(self) -> Batch:
+        if self._interruption is None:
+            raise RuntimeError("nothing interrupted this call")
+        return (self._interruption.event(),)
+
+    def _close(self, end: Complete | Error) -> None:
+        self.delivered = True
+        if isinstance(end, Error):
+            self._on_error(end)

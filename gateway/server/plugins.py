@@ -1,0 +1,66 @@
+"""A plug-in by its name: an entry point of an installed package, or `module:attribute`."""
+
+import importlib
+from importlib.metadata import entry_points, packages_distributions
+from pathlib import Path
+
+DISTRIBUTION = "sluice-gateway"
+PACKAGES = ("gateway", "adapters", "keys")
+
+
+class PluginError(Exception):
+    """One line for the operator."""
+
+
+def load(group: str, name: str) -> object:
+    """What `name` stands for in `group` (`gateway.providers`, …). Raises `PluginError`."""
+    if ":" in name:
+        return _attribute(group, name)
+    points = {point.name: point for point in entry_points(group=group)}
+    if name not in points:
+        raise PluginError(
+            f"{group} has no {name!r}; it has {', '.join(names(group))} or module:attribute"
+        )
+    try:
+        return points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
+
+
+def names(group: str) -> list[str]:
+    return sorted(point.name for point in entry_points(group=group))
+
+
+def _attribute(group: str, name: str) -> object:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
+            raise PluginError(f"{group}: there is no module {module!r}") from error
+        raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
+
+
+def check_ownership() -> None:
+    """That our three top-level names are ours: other distributions carry an `adapters`, too, and pip
+    installs two owners of one folder without a word. Raises `PluginError`."""
+    owners = packages_distributions()
+    for package in PACKAGES:
+        foreign = sorted(set(owners.get(package, ())) - {DISTRIBUTION})
+        if foreign:
+            raise PluginError(
+                f"the package {package!r} is also installed by {', '.join(foreign)}; "
+                "install Sluice into an environment of its own"
+            )
+    homes = {
+        str(Path(file).parent.parent)
+        for package in PACKAGES
+        if (file := importlib.import_module(package).__file__) is not None
+    }
+    if len(homes) > 1:
+        raise PluginError(
+            f"gateway, adapters and keys come from different places ({', '.join(sorted(homes))}); "
+            "install Sluice into an environment of its own"
+        )

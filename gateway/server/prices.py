@@ -1,0 +1,68 @@
+"""What tokens cost: the operator's own prices first, then those that genai-prices knows."""
+
+import logging
+from collections.abc import Mapping
+from decimal import Decimal
+
+from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
+
+from gateway.events import Usage
+from gateway.server.settings import PriceRow
+
+log = logging.getLogger(__name__)
+
+_NANOS = Decimal(10**9)
+
+
+class Prices:
+    """Offline: the list comes with the package, and is never fetched."""
+
+    def __init__(self, own: Mapping[str, PriceRow]) -> None:
+        """`own`: by the client's name of a model, by `provider/model`, or by the upstream's model."""
+        self._own = own
+        self._unknown: set[tuple[str, str]] = set()
+
+    def cost(self, usage: Usage, *, model: str, provider: str, upstream_model: str) -> int | None:
+        """In billionths of a US dollar; None when nobody knows a price."""
+        for name in (model, f"{provider}/{upstream_model}", upstream_model):
+            if name in self._own:
+                return _own_cost(self._own[name], usage)
+        if provider == "demo":
+            return 0
+        return self._listed_cost(usage, provider, upstream_model)
+
+    def _listed_cost(self, usage: Usage, provider: str, model: str) -> int | None:
+        if (provider, model) in self._unknown:
+            return None
+        priced = PricedUsage(
+            input_tokens=usage.input_tokens,
+            cache_read_tokens=usage.cached_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            output_tokens=usage.output_tokens,
+        )
+        # A provider's name is the operator's choice; the list may know it, or else the model alone.
+        for provider_id in (provider, None):
+            try:
+                price = calc_price(priced, model, provider_id=provider_id)
+            except LookupError:
+                continue
+            return int(price.total_price * _NANOS)
+        if len(self._unknown) < 10_000:
+            self._unknown.add((provider, model))
+            log.warning("no price known for %s of %s; its rows have no cost", model, provider)
+        return None
+
+
+def _own_cost(row: PriceRow, usage: Usage) -> int:
+    """Dollars for a million tokens are thousands of nanodollars for one."""
+    cached = row.input if row.cached is None else row.cached
+    written = row.input if row.cache_write is None else row.cache_write
+    fresh = usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens
+    total = (
+        max(fresh, 0) * row.input
+        + usage.cached_tokens * cached
+        + usage.cache_write_tokens * written
+        + usage.output_tokens * row.output
+    )
+    return round(total * 1000)

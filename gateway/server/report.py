@@ -1,0 +1,100 @@
+"""Usage rows and keys as other programs read them: one flat record each, JSON lines or CSV."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import IO
+
+import orjson
+
+from gateway.records import ApiKey, UsageRow
+
+_TOKENS = {
+    "tokens_in": "input_tokens",
+    "tokens_out": "output_tokens",
+    "tokens_cached": "cached_tokens",
+    "tokens_cache_write": "cache_write_tokens",
+    "tokens_reasoning": "reasoning_tokens",
+}
+
+
+def row_fields(row: UsageRow) -> dict[str, object]:
+    """Times in ISO 8601 (UTC), cost in US dollars, durations in milliseconds."""
+    return {
+        "request_id": row.id,
+        "time": _time(row.started_at),
+        "email": row.email,
+        "key_id": row.key_id,
+        "type": row.type,
+        "stream": row.stream,
+        "model": row.model,
+        "provider": row.provider,
+        "upstream_model": row.upstream_model,
+        **{name: getattr(row.usage, field) for name, field in _TOKENS.items()},
+        "counted": row.counted,
+        "cost_usd": None if row.cost_nanos is None else row.cost_nanos / 1e9,
+        "duration_ms": row.duration_ms,
+        "first_token_ms": row.first_token_ms,
+        "steps": row.steps,
+        "tool_calls": row.tool_calls,
+        "status": row.status,
+        "http_status": row.http_status,
+        "finish_reason": row.finish_reason,
+        "error_code": row.error_code,
+        **({"attributes": dict(row.attributes)} if row.attributes else {}),
+    }
+
+
+def key_fields(key: ApiKey) -> dict[str, object]:
+    """A key without its secret, which nobody has."""
+    return {
+        "id": key.id,
+        "key": key.masked,
+        "email": key.email,
+        "name": key.name,
+        "tier": key.tier,
+        "created_at": _time(key.created_at),
+        "last_used_at": None if key.last_used_at is None else _time(key.last_used_at),
+        "requests": key.requests,
+        "tokens": key.tokens,
+        "revoked": key.revoked,
+        "revoked_at": None if key.revoked_at is None else _time(key.revoked_at),
+        "notifications": key.notifications,
+        "notes": key.notes,
+    }
+
+
+def write_jsonl(rows: Iterable[UsageRow], file: IO[str]) -> int:
+    count = 0
+    for row in rows:
+        file.write(orjson.dumps(row_fields(row)).decode() + "\n")
+        count += 1
+    return count
+
+
+def write_csv(rows: Iterable[UsageRow], file: IO[str]) -> int:
+    """With a header. Text that a spreadsheet would take for a formula is made text by an apostrophe."""
+    count = 0
+    writer: csv.DictWriter[str] | None = None
+    for row in rows:
+        fields = {name: value for name, value in row_fields(row).items() if name != "attributes"}
+        if writer is None:
+            writer = csv.DictWriter(file, list(fields))
+            writer.writeheader()
+        writer.writerow(_safe(fields))
+        count += 1
+    return count
+
+
+def _safe(fields: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
+        for name, value in fields.items()
+    }
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,344 @@
+"""The endpoints: one for each path of a wire, and the few that every gateway has."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.errors import (
+    GatewayError,
+    InternalError,
+    LedgerUnavailable,
+    ShuttingDown,
+    UnknownRequest,
+)
+from gateway.events import Error
+from gateway.ports import Wire
+from gateway.records import ApiKey, Call, Detail, Dialect, UsageRow
+from gateway.request import ChatRequest
+from gateway.server import body, dialects, logs
+from gateway.server.account import Account
+from gateway.server.auth import authenticate
+from gateway.server.calls import LiveCall, new_id
+from gateway.server.interceptors.meter import Meter
+from gateway.server.interceptors.notifications import show_tools
+from gateway.server.pipeline import Delivery, run
+from gateway.server.report import row_fields
+from gateway.server.service import Service
+from gateway.server.stream import CallStream
+from gateway.sse import dump
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class CallEndpoint:
+    """Serves calls in one wire's format, from the key to the settled row. An ASGI app."""
+
+    def __init__(self, wire: Wire, service: Service) -> None:
+        self._wire = wire
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        try:
+            if self._service.calls.draining:
+                raise ShuttingDown("The server is shutting down. Try again.")
+            key = authenticate(headers, self._service.ledger)
+        except GatewayError as error:
+            # No row, since there is nobody to account it to, and therefore no request id either.
+            await self._failure(error.event(), {})(scope, receive, send)
+            return
+        request_id = new_id()
+        with logs.request(request_id):
+            await _Exchange(self._wire, self._service, key, request_id, headers).serve(
+                scope, receive, send
+            )
+
+    def _failure(self, error: Error, headers: Mapping[str, str]) -> Response:
+        return failure(self._wire.render_error(error), error, headers)
+
+
+class _Exchange:
+    """One call of a known caller, and its answer."""
+
+    def __init__(
+        self, wire: Wire, service: Service, key: ApiKey, request_id: str, headers: Headers
+    ) -> None:
+        self._wire = wire
+        self._service = service
+        self._settings = service.settings
+        self._key = key
+        self._id = request_id
+        self._headers = headers
+        self._started_at = datetime.now(UTC)
+        self._started = time.monotonic()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = ChatRequest(model="", messages=())
+        dialect, detail = Dialect.OFF, Detail.OFF
+        problem: GatewayError | None = None
+        try:
+            request = await self._read(receive)
+            dialect, detail = self._negotiate(request)
+        except body.ClientGone:
+            return
+        except GatewayError as error:
+            problem = error
+        account = Account(
+            self._row(request), Meter(request.size), self._service.ledger, self._service.prices
+        )
+        try:
+            await account.open()
+        except LedgerUnavailable as error:
+            await self._failure(error.event(), {})(scope, receive, send)
+            return
+        if problem is not None:
+            account.meter.end = problem.event()
+            self._log(account.settle())
+            await self._failure(account.meter.end, self._reply_headers(None))(scope, receive, send)
+            return
+        call = Call(
+            id=self._id,
+            key=self._key,
+            request=request,
+            created=int(self._started_at.timestamp()),
+            dialect=dialect,
+            detail=detail,
+        )
+        await self._answer(call, account, scope, receive, send)
+
+    async def _read(self, receive: Receive) -> ChatRequest:
+        data = await body.read(
+            receive,
+            declared=self._headers.get("content-length"),
+            limit=self._settings.max_body,
+            timeout=self._settings.body_timeout,
+        )
+        return self._wire.parse(body.parse(data), len(data))
+
+    def _negotiate(self, request: ChatRequest) -> tuple[Dialect, Detail]:
+        route = self._service.router.routes.get(request.model)
+        return dialects.choose(
+            self._headers,
+            key=self._key,
+            tier=self._settings.file.tiers.get(self._key.tier),
+            model=None if route is None else route.dialect,
+            default=self._settings.notifications,
+            detail=self._settings.notification_detail,
+        )
+
+    def _row(self, request: ChatRequest) -> UsageRow:
+        return UsageRow(
+            id=self._id,
+            started_at=self._started_at,
+            key_id=self._key.id,
+            email=self._key.email,
+            type=self._wire.type,
+            model=request.model,
+            stream=request.stream,
+        )
+
+    async def _answer(
+        self, call: Call, account: Account, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        meter = account.meter
+
+        def note(error: Error) -> None:
+            meter.end = error
+
+        interceptors = (show_tools, *self._service.interceptors, meter.watch)
+        delivery = Delivery(run(call, self._service.engine, interceptors), note)
+        with self._service.calls.track(LiveCall(account, delivery)):
+            try:
+                if call.request.stream:
+                    await self._stream(call, account, delivery, scope, receive, send)
+                else:
+                    await self._collect(call, account, delivery, scope, receive, send)
+            except body.ClientGone:
+                pass
+            except Exception:
+                # A fault of a wire: the row says so, and the server above answers or cuts.
+                meter.end = InternalError("The answer could not be written.").event()
+                raise
+            finally:
+                account.delivered = account.delivered or delivery.delivered
+                self._log(account.settle())
+                await delivery.aclose()
+
+    async def _stream(
+        self,
+        call: Call,
+        account: Account,
+        delivery: Delivery,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        first = await unless_gone(receive, delivery.first(self._settings.first_event_wait))
+        if first is not None and isinstance(first[0], Error):
+            account.meter.end = first[0]
+            await self._failure(first[0], self._reply_headers(call))(scope, receive, send)
+            return
+        account.http_status = 200
+        response = CallStream(
+            delivery.frames(self._wire.encoder(call), first),
+            headers=self._reply_headers(call),
+            heartbeat=self._settings.heartbeat,
+            send_timeout=self._settings.send_timeout,
+        )
+        await response(scope, receive, send)
+
+    async def _collect(
+        self,
+        call: Call,
+        account: Account,
+        delivery: Delivery,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        outcome = await unless_gone(receive, delivery.collect())
+        if isinstance(outcome.end, Error):
+            await self._failure(outcome.end, self._reply_headers(call))(scope, receive, send)
+            return
+        account.http_status = 200
+        content = dump(self._wire.render(call, outcome))
+        response = Response(
+            content, media_type="application/json", headers=self._reply_headers(call)
+        )
+        await response(scope, receive, send)
+
+    def _reply_headers(self, call: Call | None) -> dict[str, str]:
+        headers = {
+            "x-request-id": self._id,
+            "openai-processing-ms": str(round((time.monotonic() - self._started) * 1000)),
+        }
+        if call is not None:
+            headers["x-tool-notifications"] = call.dialect
+        if client_id := self._headers.get("x-client-request-id"):
+            headers["x-client-request-id"] = client_id[:512]
+        return headers
+
+    def _failure(self, error: Error, headers: Mapping[str, str]) -> Response:
+        return failure(self._wire.render_error(error), error, headers)
+
+    def _log(self, row: UsageRow) -> None:
+        log.info(
+            "call %s",
+            row.status,
+            extra={
+                "key": row.key_id,
+                "type": row.type,
+                "model": row.model,
+                "provider": row.provider,
+                "status": row.http_status,
+                "code": row.error_code,
+                "duration_ms": row.duration_ms,
+                "tokens_in": row.usage.input_tokens,
+                "tokens_out": row.usage.output_tokens,
+            },
+        )
+
+
+async def unless_gone(receive: Receive, step: Awaitable[T]) -> T:
+    """The result of `step`; cancels it and raises `ClientGone` when the client leaves before. A server
+    tells nobody that a client left: somebody has to listen. The request must have been read."""
+    work = asyncio.ensure_future(step)
+    watch = asyncio.ensure_future(_disconnect(receive))
+    try:
+        await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise body.ClientGone
+    finally:
+        watch.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait((work,))
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def failure(content: Mapping[str, object], error: Error, headers: Mapping[str, str]) -> Response:
+    """An error before the first byte, with what the SDKs read to decide on another attempt."""
+    extra: dict[str, str] = {}
+    if error.retry_after is not None:
+        extra["retry-after"] = str(math.ceil(error.retry_after))
+        extra["retry-after-ms"] = str(math.ceil(error.retry_after * 1000))
+    if not error.retryable and (error.status in (408, 409, 429) or error.status >= 500):
+        extra["x-should-retry"] = "false"
+    if error.status == 401:
+        extra["www-authenticate"] = "Bearer"
+    return Response(
+        dump(content),
+        status_code=error.status,
+        media_type="application/json",
+        headers={**headers, **extra},
+    )
+
+
+def plain_failure(error: GatewayError) -> Response:
+    """An error on a path that no wire serves, in OpenAI's shape."""
+    event = error.event()
+    content = {
+        "error": {
+            "message": event.message,
+            "type": event.type,
+            "param": event.param,
+            "code": event.code,
+        }
+    }
+    return failure(content, event, {})
+
+
+def json_response(content: object, status: int = 200) -> Response:
+    return Response(dump(content), status_code=status, media_type="application/json")
+
+
+async def list_models(request: Request) -> Response:
+    service: Service = request.app.state.service
+    authenticate(request.headers, service.ledger)
+    return json_response({"object": "list", "data": await service.models.list()})
+
+
+async def show_model(request: Request) -> Response:
+    service: Service = request.app.state.service
+    authenticate(request.headers, service.ledger)
+    return json_response(service.models.describe(request.path_params["name"]))
+
+
+async def show_usage(request: Request) -> Response:
+    """The caller's own usage row of one request."""
+    service: Service = request.app.state.service
+    key = authenticate(request.headers, service.ledger)
+    request_id = request.path_params["request_id"]
+    row = await asyncio.to_thread(service.ledger.row, request_id)
+    if row is None or row.key_id != key.id:
+        raise UnknownRequest(f"There is no usage row {request_id[:80]!r} of this key.")
+    return json_response({"object": "usage", **row_fields(row)})
+
+
+async def show_health(request: Request) -> Response:
+    """The process answers. Says nothing of what it depends on: restarting would not mend that."""
+    return json_response({"status": "ok"})
+
+
+async def show_readiness(request: Request) -> Response:
+    """Whether to send requests here."""
+    service: Service = request.app.state.service
+    if service.calls.draining:
+        return json_response({"status": "draining", "calls": len(service.calls)}, 503)
+    return json_response({"status": "ready", "calls": len(service.calls)})

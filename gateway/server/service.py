@@ -1,0 +1,24 @@
+"""What is made once at start and shared by all calls."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.engine.router import Router
+from gateway.ports import Engine, Interceptor, Ledger
+from gateway.server.calls import Calls
+from gateway.server.models import Models
+from gateway.server.prices import Prices
+from gateway.server.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    settings: Settings
+    ledger: Ledger
+    router: Router
+    models: Models
+    engine: Engine
+    prices: Prices
+    calls: Calls
+    interceptors: Sequence[Interceptor]
+    """The operator's own, in order; the first is the nearest to the client."""
