@@ -21,7 +21,9 @@ class Asked:
     body: bytes
 
     def json(self) -> dict[str, object]:
-        return json.loads(self.body)
+        value = json.loads(self.body)
+        assert isinstance(value, dict)
+        return value
 
 
 @dataclass(slots=True)
@@ -40,10 +42,11 @@ STREAM = "text/event-stream; charset=utf-8"
 
 
 class Upstream:
-    """Gives `answer` to every request. `port` is known once it runs."""
+    """Gives `answer` to every request, those of `first` before it."""
 
     def __init__(self) -> None:
         self.answer = Answer()
+        self.first: list[Answer] = []
         self.asked: list[Asked] = []
         self.connections = 0
         """All that were ever made."""
@@ -101,7 +104,7 @@ class Upstream:
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.asked.append(Asked(method, path, headers, body))
         self.arrived.set()
-        answer = self.answer
+        answer = self.first.pop(0) if self.first else self.answer
         writer.write(_head(answer))
         for piece in answer.pieces:
             if piece is HOLD:
@@ -154,7 +157,7 @@ def event(value: Mapping[str, object]) -> bytes:
 
 
 def start(**usage: int) -> bytes:
-    message = {
+    message: dict[str, object] = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",

@@ -5,7 +5,7 @@ import json
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,12 @@ from hypothesis import strategies as st
 from adapters.providers.anthropic import AnthropicProvider
 from adapters.providers.anthropic_stream import LARGEST_OUTPUT, MessageReader
 from adapters.providers.splitter import EventSplitter
+from gateway.engine.limits import LoopLimits
+from gateway.engine.loop import ToolLoop
+from gateway.engine.router import Router
+from gateway.engine.router import Upstream as Upstreamed
+from gateway.engine.tools.tool import ToolContext
+from gateway.engine.turns import Turns
 from gateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -33,6 +39,7 @@ from gateway.events import (
     Complete,
     Delta,
     Event,
+    Json,
     ReasoningDelta,
     RefusalDelta,
     ToolCallDelta,
@@ -42,6 +49,7 @@ from gateway.events import (
     Usage,
 )
 from gateway.ports import Provider
+from gateway.records import ApiKey, Call
 from gateway.request import ChatRequest
 from tests.servers import anthropic_upstream as wire
 from tests.servers.anthropic_upstream import HOLD, Answer, Upstream
@@ -900,6 +908,67 @@ async def test_no_prompt_and_no_key_is_logged(
     assert caplog.records
     assert "a-private-word" not in caplog.text
     assert KEY not in caplog.text
+
+
+# In the engine's loop
+
+
+class Clock:
+    """A tool of the gateway's."""
+
+    name = "now"
+    description = "The time."
+    timeout = 5.0
+
+    def __init__(self) -> None:
+        self.parameters: Json = {"type": "object", "properties": {}}
+
+    async def run(self, arguments: Mapping[str, object], context: ToolContext, /) -> str:
+        return "noon"
+
+
+async def test_the_loop_replays_thinking_with_its_signature_before_the_call(
+    upstream: Upstream, provider: AnthropicProvider
+) -> None:
+    thought = wire.thinking(0, "I need ", "a clock.", signature="c2ln") + wire.redacted(1, "eA==")
+    said = wire.text(2, "A moment.") + wire.tool_use(3, "toolu_1", "now")
+    upstream.first = [Answer([wire.start() + thought + said + wire.end("tool_use")])]
+    upstream.answer = Answer([wire.start() + wire.text(0, "It is noon.") + wire.end()])
+    router = Router({"claude": Upstreamed(provider=provider, tools=(Clock(),))}, ())
+    loop = ToolLoop(router, Turns(), LoopLimits())
+    request = replace(ASK, model="claude/claude-test")
+    key = ApiKey(id="k", email="a@b.c", name="", tier="", masked="", created_at=datetime.now(UTC))
+    events: list[Event] = []
+    async with aclosing(
+        loop.stream(Call(id="c", key=key, request=request, created=0), request)
+    ) as batches:
+        async for batch in batches:
+            events += batch
+    assert isinstance(events[-1], Complete)
+    assert events[-1].usage == Usage(50, 30)
+    assert upstream.asked[1].json()["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "I need a clock.", "signature": "c2ln"},
+                {"type": "redacted_thinking", "data": "eA=="},
+                {"type": "text", "text": "A moment."},
+                {"type": "tool_use", "id": "toolu_1", "name": "now", "input": {}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "toolu_1",
+                    "content": [{"type": "text", "text": "noon"}],
+                }
+            ],
+        },
+    ]
+    assert upstream.connections == 1
 
 
 # Models

@@ -633,7 +633,7 @@ def test_options(style: Style, options: dict[str, Any], expected: dict[str, obje
 
 
 def test_what_anthropic_cannot_take_is_left_out() -> None:
-    unknown = {
+    unknown: dict[str, Any] = {
         "logprobs": True,
         "top_logprobs": 3,
         "logit_bias": {"1": 2},
