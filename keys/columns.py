@@ -1,0 +1,112 @@
+"""Records to columns and back."""
+
+import json
+from typing import TypeAlias
+
+from sqlalchemy import Row
+
+from gateway.events import Usage
+from gateway.records import ApiKey, Dialect, UsageRow
+
+Values: TypeAlias = dict[str, object]
+Record: TypeAlias = Row[tuple[object, ...]]
+
+_LONGEST_LABEL = 500
+_LARGEST = 2**63 - 1
+
+
+def usage_values(row: UsageRow) -> Values:
+    """Values that every database takes, whatever a client made the gateway put into the row."""
+    usage = row.usage
+    return {
+        "id": _text(row.id),
+        "started_at": row.started_at,
+        "key_id": _text(row.key_id),
+        "email": _text(row.email),
+        "type": _label(row.type),
+        "model": _label(row.model),
+        "stream": row.stream,
+        "provider": _label(row.provider),
+        "upstream_model": _label(row.upstream_model),
+        "input_tokens": _whole(usage.input_tokens),
+        "output_tokens": _whole(usage.output_tokens),
+        "cached_tokens": _whole(usage.cached_tokens),
+        "cache_write_tokens": _whole(usage.cache_write_tokens),
+        "reasoning_tokens": _whole(usage.reasoning_tokens),
+        "counted": row.counted,
+        "cost_nanos": None if row.cost_nanos is None else _whole(row.cost_nanos),
+        "duration_ms": _whole(row.duration_ms),
+        "first_token_ms": None if row.first_token_ms is None else _whole(row.first_token_ms),
+        "steps": row.steps,
+        "tool_calls": row.tool_calls,
+        "status": row.status,
+        "http_status": row.http_status,
+        "finish_reason": None if row.finish_reason is None else _label(row.finish_reason),
+        "error_code": None if row.error_code is None else _label(row.error_code),
+        # Escaped: JSON text in ASCII holds even what no database takes as such.
+        "attributes": json.dumps(dict(row.attributes)) if row.attributes else "{}",
+    }
+
+
+def usage_row(record: Record) -> UsageRow:
+    return UsageRow(
+        id=record.id,
+        started_at=record.started_at,
+        key_id=record.key_id,
+        email=record.email,
+        type=record.type,
+        model=record.model,
+        stream=record.stream,
+        provider=record.provider,
+        upstream_model=record.upstream_model,
+        usage=Usage(
+            input_tokens=record.input_tokens,
+            output_tokens=record.output_tokens,
+            cached_tokens=record.cached_tokens,
+            cache_write_tokens=record.cache_write_tokens,
+            reasoning_tokens=record.reasoning_tokens,
+        ),
+        counted=record.counted,
+        cost_nanos=record.cost_nanos,
+        duration_ms=record.duration_ms,
+        first_token_ms=record.first_token_ms,
+        steps=record.steps,
+        tool_calls=record.tool_calls,
+        status=record.status,
+        http_status=record.http_status,
+        finish_reason=record.finish_reason,
+        error_code=record.error_code,
+        attributes=json.loads(record.attributes),
+    )
+
+
+def api_key(record: Record) -> ApiKey:
+    return ApiKey(
+        id=record.id,
+        email=record.email,
+        name=record.name,
+        tier=record.tier,
+        masked=record.masked,
+        created_at=record.created_at,
+        revoked_at=record.revoked_at,
+        notes=record.notes,
+        notifications=None if record.notifications is None else Dialect(record.notifications),
+        last_used_at=record.last_used_at,
+        requests=record.requests,
+        tokens=record.tokens,
+    )
+
+
+def _label(text: str) -> str:
+    return _text(text[:_LONGEST_LABEL])
+
+
+def _text(text: str) -> str:
+    """Without lone surrogates and NUL, which SQLite or PostgreSQL refuse."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def _whole(number: int) -> int:
+    return max(-_LARGEST, min(number, _LARGEST))
