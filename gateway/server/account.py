@@ -70,8 +70,8 @@ class Account:
         cost = self._cost(step.provider, step.model) if step is not None else 0
         return replace(
             self._row,
-            provider=step.provider if step else "",
-            upstream_model=step.model if step else "",
+            provider=step.provider if step else self._row.provider,
+            upstream_model=step.model if step else self._row.upstream_model,
             usage=usage,
             counted=counted,
             cost_nanos=cost,

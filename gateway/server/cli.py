@@ -28,7 +28,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
 
-out = Console()
+# Without a terminal there is no width to keep to.
+out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
@@ -295,55 +296,74 @@ def _show_key(key: ApiKey, as_json: bool) -> None:
 
 
 def _key_table(keys: Sequence[ApiKey]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("Id", "Key", "User", "Name", "Tier", "Created", "Last used"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("Requests", justify="right")
-    table.add_column("Tokens", justify="right")
-    table.add_column("Revoked")
+    wide = out.width >= 120
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("Id", no_wrap=True)
+    table.add_column("Key", no_wrap=True)
+    table.add_column("User", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("Name", no_wrap=True, overflow="ellipsis", ratio=1)
+    if wide:
+        for heading in ("Tier", "Created", "Last used"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("Requests", "Tokens"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    if any(key.revoked for key in keys):
+        table.add_column("Revoked", no_wrap=True)
     for key in keys:
-        table.add_row(
-            key.id,
-            key.masked,
-            _escape(key.email),
-            _escape(key.name),
+        table.add_row(*_key_cells(key, wide))
+    return table
+
+
+def _key_cells(key: ApiKey, wide: bool) -> list[str]:
+    cells = [key.id, key.masked, _escape(key.email), _escape(key.name)]
+    if wide:
+        cells += [
             _escape(key.tier),
             f"{key.created_at:%Y-%m-%d}",
             f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "-",
             f"{key.requests:,}",
             f"{key.tokens:,}",
-            f"[red]{key.revoked_at:%Y-%m-%d}[/]" if key.revoked_at else "",
-        )
-    return table
+        ]
+    if key.revoked_at:
+        cells.append(f"[red]{key.revoked_at:%Y-%m-%d}[/]")
+    return cells
 
 
 _COLOURS = {"ok": "green", "open": "cyan", "cancelled": "yellow", "interrupted": "yellow"}
 
 
 def _usage_table(rows: Sequence[UsageRow]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("Time (UTC)", "User", "Type", "Model", "Provider"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("In", "Out", "Cost $", "Time s"):
-        table.add_column(heading, justify="right")
-    table.add_column("Status")
+    wide = out.width >= 120
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("Time (UTC)" if wide else "UTC", no_wrap=True, min_width=14 if wide else 8)
+    table.add_column("User", no_wrap=True, overflow="ellipsis")
+    table.add_column("Model", no_wrap=True, overflow="ellipsis")
+    if wide:
+        table.add_column("Type", no_wrap=True)
+        table.add_column("Provider", no_wrap=True)
+        table.add_column("Secs", justify="right", no_wrap=True)
+    for heading, width in (("In", 5), ("Out", 5), ("Cost $", 7)):
+        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
+    table.add_column("Status", no_wrap=True, min_width=11)
     for row in rows:
-        cost = "-" if row.cost_nanos is None else f"{row.cost_nanos / 1e9:.6f}"
-        mark = {"reported": "", "estimated": "~", "partial": "≥"}[row.counted]
-        reason = f" {row.error_code}" if row.error_code else ""
-        table.add_row(
-            f"{row.started_at:%m-%d %H:%M:%S}",
-            _escape(row.email),
-            row.type,
-            _escape(row.model[:40]),
-            _escape(row.provider),
-            f"{mark}{row.usage.input_tokens:,}",
-            f"{mark}{row.usage.output_tokens:,}",
-            cost,
-            f"{row.duration_ms / 1000:.2f}",
-            f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]{_escape(reason)}",
-        )
+        table.add_row(*_usage_cells(row, wide))
     return table
+
+
+def _usage_cells(row: UsageRow, wide: bool) -> list[str]:
+    mark = {"reported": "", "estimated": "~", "partial": "≥"}[row.counted]
+    reason = f" {row.error_code}" if row.error_code and wide else ""
+    more = [row.type, _escape(row.provider), f"{row.duration_ms / 1000:.2f}"] if wide else []
+    return [
+        f"{row.started_at:%m-%d %H:%M:%S}" if wide else f"{row.started_at:%H:%M:%S}",
+        _escape(row.email),
+        _escape(row.model),
+        *more,
+        f"{mark}{row.usage.input_tokens:,}",
+        f"{mark}{row.usage.output_tokens:,}",
+        "-" if row.cost_nanos is None else f"{row.cost_nanos / 1e9:.5f}",
+        f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]{_escape(reason)}",
+    ]
 
 
 def _with_progress(rows: Iterator[UsageRow]) -> Iterator[UsageRow]:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from gateway.errors import (
     InternalError,
     LedgerUnavailable,
     ShuttingDown,
+    UnknownModel,
     UnknownRequest,
 )
 from gateway.events import Error
@@ -56,7 +57,8 @@ class CallEndpoint:
             key = authenticate(headers, self._service.ledger)
         except GatewayError as error:
             # No row, since there is nobody to account it to, and therefore no request id either.
-            await self._failure(error.event(), {})(scope, receive, send)
+            event = error.event()
+            await failure(self._wire.render_error(event), event, {})(scope, receive, send)
             return
         request_id = new_id()
         with logs.request(request_id):
@@ -64,8 +66,10 @@ class CallEndpoint:
                 scope, receive, send
             )
 
-    def _failure(self, error: Error, headers: Mapping[str, str]) -> Response:
-        return failure(self._wire.render_error(error), error, headers)
+
+class _Intended(TypedDict, total=False):
+    provider: str
+    upstream_model: str
 
 
 class _Exchange:
@@ -146,7 +150,16 @@ class _Exchange:
             type=self._wire.type,
             model=request.model,
             stream=request.stream,
+            **self._intended(request),
         )
+
+    def _intended(self, request: ChatRequest) -> _Intended:
+        """Where the call is going, should it never get there."""
+        try:
+            target = self._service.router.resolve(request.model).targets[0]
+        except UnknownModel:
+            return {}
+        return {"provider": target.upstream.provider.name, "upstream_model": target.model}
 
     async def _answer(
         self, call: Call, account: Account, scope: Scope, receive: Receive, send: Send

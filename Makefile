@@ -1,0 +1,67 @@
+# Everything lives in this folder: the environment in .venv, caches in .cache, data in data.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help install dev serve format check test test-fast test-clients goldens lock clean
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+
+# What runs the gateway, exactly as locked.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Sluice needs Python 3.11 or newer; say which with: make dev PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo "Python's venv module is not whole; on Debian: apt install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making the environment in .venv"; $(PYTHON) -m venv .venv; }
+	@echo "Installing the gateway (a minute at the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# What checks and tests it besides.
+.venv/installed-dev: .venv/installed requirements-dev.lock
+	@echo "Installing the tools that check and test it"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+install: .venv/installed-dev ## The environment, with all tools.
+
+dev: .venv/installed ## Run the gateway on port 3000 with a demo engine, and print a first key.
+	@$(BIN)/sluice dev
+
+serve: .venv/installed ## Run the gateway as settings say.
+	@$(BIN)/sluice serve
+
+format: .venv/installed-dev ## Lay out the code.
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+check: .venv/installed-dev ## Format, lint, types, and who may import whom.
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --cache-dir .cache/import-linter
+
+test: .venv/installed-dev ## All tests. They reach no network but the package registries.
+	@$(BIN)/python -m pytest -n 4 --dist loadgroup
+
+test-fast: .venv/installed-dev ## All but the vendors' SDKs and the faults.
+	@$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not clients and not faults"
+
+test-clients: .venv/installed-dev ## Only the vendors' SDKs, old and new.
+	@$(BIN)/python -m pytest -m clients
+
+goldens: .venv/installed-dev ## Write the golden files anew; read the difference before you commit it.
+	@$(BIN)/python tests/goldens/write.py
+
+lock: .venv/installed-dev ## Take new versions of everything into the lock files.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --no-annotate --no-header --all-extras pyproject.toml -c requirements.lock -o requirements-dev.lock
+
+clean: ## Remove environments and caches; data stays.
+	@rm -rf .venv .envs .cache
