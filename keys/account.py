@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from gateway.records import UsageRow
-from keys.columns import Values, usage_row, usage_values
+from keys.columns import Values, usage_row, usage_values, whole
 from keys.schema import OPEN, api_keys, usage_rows
 
 # A row keeps what it was opened with: whose it is, and where it stands in the order of rows.
@@ -116,7 +116,7 @@ class _Counters:
         if count is None:
             count = self._counts[row.key_id] = _Count(0, 0, row.started_at)
         count.requests += 1
-        count.tokens += row.usage.input_tokens + row.usage.output_tokens
+        count.tokens += whole(row.usage.input_tokens) + whole(row.usage.output_tokens)
         count.used_at = max(count.used_at, row.started_at)
 
     def write(self, connection: Connection) -> None:

@@ -12,7 +12,7 @@ Values: TypeAlias = dict[str, object]
 Record: TypeAlias = Row[tuple[object, ...]]
 
 _LONGEST_LABEL = 500
-_LARGEST = 2**63 - 1
+_LARGEST = 10**15  # far beyond any honest count, and sums of it stay whole numbers everywhere
 
 
 def usage_values(row: UsageRow) -> Values:
@@ -28,15 +28,15 @@ def usage_values(row: UsageRow) -> Values:
         "stream": row.stream,
         "provider": _label(row.provider),
         "upstream_model": _label(row.upstream_model),
-        "input_tokens": _whole(usage.input_tokens),
-        "output_tokens": _whole(usage.output_tokens),
-        "cached_tokens": _whole(usage.cached_tokens),
-        "cache_write_tokens": _whole(usage.cache_write_tokens),
-        "reasoning_tokens": _whole(usage.reasoning_tokens),
+        "input_tokens": whole(usage.input_tokens),
+        "output_tokens": whole(usage.output_tokens),
+        "cached_tokens": whole(usage.cached_tokens),
+        "cache_write_tokens": whole(usage.cache_write_tokens),
+        "reasoning_tokens": whole(usage.reasoning_tokens),
         "counted": row.counted,
-        "cost_nanos": None if row.cost_nanos is None else _whole(row.cost_nanos),
-        "duration_ms": _whole(row.duration_ms),
-        "first_token_ms": None if row.first_token_ms is None else _whole(row.first_token_ms),
+        "cost_nanos": None if row.cost_nanos is None else whole(row.cost_nanos),
+        "duration_ms": whole(row.duration_ms),
+        "first_token_ms": None if row.first_token_ms is None else whole(row.first_token_ms),
         "steps": row.steps,
         "tool_calls": row.tool_calls,
         "status": row.status,
@@ -97,6 +97,11 @@ def api_key(record: Record) -> ApiKey:
     )
 
 
+def whole(number: int) -> int:
+    """A count as it is kept: a provider may report nonsense."""
+    return max(-_LARGEST, min(number, _LARGEST))
+
+
 def _label(text: str) -> str:
     return _text(text[:_LONGEST_LABEL])
 
@@ -106,7 +111,3 @@ def _text(text: str) -> str:
     if text.isascii() and "\0" not in text:
         return text
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-
-
-def _whole(number: int) -> int:
-    return max(-_LARGEST, min(number, _LARGEST))

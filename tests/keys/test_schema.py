@@ -1,0 +1,103 @@
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Select, Text, create_engine, inspect, select, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from gateway.records import UsageRow
+from keys import account
+from keys.columns import usage_values
+from keys.ledger import LedgerError, SQLiteLedger
+from keys.schema import OPEN, SchemaTooNew, metadata, migrate, schema_version, usage_rows
+
+
+def add_region(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE usage_rows ADD COLUMN region TEXT NOT NULL DEFAULT ''"))
+
+
+def version(connection: Connection) -> int:
+    return connection.execute(select(schema_version.c.version)).scalar_one()
+
+
+def test_a_later_version_adds_columns_once_and_keeps_the_rows() -> None:
+    row = UsageRow(
+        id="r", started_at=datetime(2026, 1, 1, tzinfo=UTC), key_id="k", email="a@b", type="chat"
+    )
+    with create_engine("sqlite://").connect() as connection:
+        migrate(connection)
+        account.open_rows(connection, [row])
+        assert version(connection) == 1
+        for _ in range(2):
+            migrate(connection, (add_region,))
+            assert version(connection) == 2
+        columns = {column["name"] for column in inspect(connection).get_columns("usage_rows")}
+        assert "region" in columns
+        assert columns - {"region"} == set(usage_rows.c.keys())
+        assert connection.execute(text("SELECT id, region FROM usage_rows")).all() == [("r", "")]
+        with pytest.raises(SchemaTooNew, match="version 2"):
+            migrate(connection)
+
+
+def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/l.db"
+    SQLiteLedger(url).create_key("ada@example.com")
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(schema_version.update().values(version=99))
+    engine.dispose()
+    with pytest.raises(LedgerError, match="version 99"):
+        SQLiteLedger(url).keys()
+    with pytest.raises(LedgerError, match="version 99"):
+        SQLiteLedger(url).start()
+
+
+def test_every_field_of_a_row_has_its_column() -> None:
+    row = UsageRow(
+        id="r", started_at=datetime(2026, 1, 1, tzinfo=UTC), key_id="k", email="a@b", type="chat"
+    )
+    assert set(usage_values(row)) | {"revision"} == set(usage_rows.c.keys())
+
+
+def test_the_tables_can_be_made_in_postgresql() -> None:
+    dialect = postgresql.dialect()
+    for table in metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=dialect))
+        for index in table.indexes:
+            assert "CREATE INDEX" in str(CreateIndex(index).compile(dialect=dialect))
+    assert "TIMESTAMP WITH TIME ZONE" in str(CreateTable(usage_rows).compile(dialect=dialect))
+    assert isinstance(usage_rows.c.attributes.type, Text)
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (select(usage_rows.c.id).where(OPEN), "usage_rows_open"),
+        (account._LAST_REVISION, "usage_rows_revision"),
+        (
+            select(usage_rows)
+            .where(usage_rows.c.key_id == "k")
+            .order_by(usage_rows.c.started_at, usage_rows.c.id),
+            "usage_rows_key",
+        ),
+        (
+            select(usage_rows)
+            .where(usage_rows.c.email == "k")
+            .order_by(usage_rows.c.started_at.desc(), usage_rows.c.id.desc()),
+            "usage_rows_email",
+        ),
+        (
+            select(usage_rows).order_by(usage_rows.c.started_at, usage_rows.c.id),
+            "usage_rows_started",
+        ),
+    ],
+)
+def test_no_question_needs_a_walk_through_all_rows(query: Select[Any], index: str) -> None:
+    with create_engine("sqlite://").connect() as connection:
+        migrate(connection)
+        statement = query.compile(connection, compile_kwargs={"literal_binds": True})
+        plan = connection.execute(text(f"EXPLAIN QUERY PLAN {statement}")).all()
+    assert len(plan) == 1
+    assert index in plan[0][-1]
