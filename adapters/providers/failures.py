@@ -63,7 +63,7 @@ class Complaint:
 def read_complaint(body: object) -> Complaint:
     """Reads `{"error": {…}}`, `{"error": "…"}`, `{"detail": …}`, a bare error object and plain text."""
     match body:
-        case {"error": (dict() | str()) as inner}:
+        case {"error": (dict() | str()) as inner} if inner:
             return read_complaint(inner)
         case {"message": str(message), **further}:
             kind = _text(further.get("type"))

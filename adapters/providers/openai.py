@@ -39,6 +39,7 @@ from gateway.request import ChatRequest, Message
 # transport not all of them.
 _BODY_ERRORS = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
 _SETTLING = 0.05  # seconds that a finished answer's connection has to become reusable
+_PIECE = 512 * 1024  # what is written of a body at once; aiohttp warns of more than twice as much
 _LISTING = 15.0  # seconds that a list of models may take
 
 
@@ -162,9 +163,8 @@ class OpenAIProvider:
             self._client = AsyncOpenAI(
                 api_key=self._key or "none",  # or it would be looked for in the environment
                 base_url=self._config.base_url,
-                default_headers=cast(
-                    "dict[str, str]", {**_uninvited(), **self._config.headers}
-                ),  # Omit is allowed, but only the type of a request's headers says so
+                # Omit is allowed here too, but only the type of a request's headers says so.
+                default_headers=cast("dict[str, str]", self._default_headers()),
                 max_retries=0,
                 timeout=timeout,
                 http_client=DefaultAioHttpClient(
@@ -174,6 +174,18 @@ class OpenAIProvider:
                 ),
             )
         return self._client
+
+    def _default_headers(self) -> dict[str, str | Omit]:
+        """What the configuration says, and nothing that the SDK would add from the environment,
+        which is meant for OpenAI and not for every server that speaks its language."""
+        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
+        strangers = [line.partition(":")[0].strip() for line in lines if ":" in line]
+        headers: dict[str, str | Omit] = {
+            name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project", *strangers)
+        }
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        return {**headers, **self._config.headers}
 
     def _body(self, request: ChatRequest) -> bytes:
         config = self._config
@@ -210,12 +222,14 @@ class OpenAIProvider:
     async def _send(self, body: bytes) -> httpx2.Response:
         """The answer as soon as its headers are there. Bytes, because the SDK's own models would
         cost seven times the work for each chunk and drop fields that they do not know."""
+        large = len(body) > _PIECE
+        headers = {**self._headers, "content-length": str(len(body))} if large else self._headers
         with self._translated():
             response = await self._connected().post(
                 "/chat/completions",
-                content=body,
+                content=_pieces(body) if large else body,
                 cast_to=httpx2.Response,
-                options={"headers": self._headers},
+                options={"headers": headers},
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
@@ -282,11 +296,9 @@ def _without_details(messages: Sequence[Message]) -> Sequence[Message]:
     ]
 
 
-def _uninvited() -> dict[str, Omit]:
-    """What the SDK would add from the environment, meant for OpenAI, to requests to anyone."""
-    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-    names = [line.partition(":")[0].strip() for line in lines if ":" in line]
-    return {name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project", *names)}
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), _PIECE):
+        yield body[start : start + _PIECE]
 
 
 def _framed(headers: Mapping[str, str]) -> bool:
