@@ -184,7 +184,7 @@ class Settings(_Row):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of log lines."""
     log_format: Literal["json", "text"] = "json"
-    """One JSON object per line, or text for people."""
+    """One JSON object per line (json), or text for people (text)."""
     notifications: Dialect = Dialect.NAMED
     """Dialect of tool_notification where nothing else decides: named, inline, openwebui, bare or off."""
     notification_detail: DetailName = Detail.RESULTS
