@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from keys import lock
 from keys.schema import SchemaTooNew, migrate
@@ -172,15 +172,11 @@ def _begin(connection: Connection) -> None:
 
 
 def _path(url: str) -> Path:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise ValueError("the ledger's URL has to be like sqlite:///data/sluice.db") from None
-    if parsed.drivername != "sqlite" or parsed.host or parsed.query:
-        raise ValueError("the ledger's URL has to be like sqlite:///data/sluice.db")
-    if not parsed.database or parsed.database == ":memory:":
-        raise ValueError("the ledger needs a file: sqlite:///data/sluice.db")
-    return Path(parsed.database).expanduser()
+    """The path as it is written: nothing in it is decoded, so that any path can be put into a URL."""
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
+        raise ValueError("the ledger's URL has to name a file like this: sqlite:///data/sluice.db")
+    return Path(path).expanduser()
 
 
 def _make_directory(path: Path) -> None:
