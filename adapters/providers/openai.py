@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Annotated, Literal, cast
@@ -40,6 +41,7 @@ from gateway.request import ChatRequest, Message
 _BODY_ERRORS = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
 _SETTLING = 0.05  # seconds that a finished answer's connection has to become reusable
 _PIECE = 512 * 1024  # what is written of a body at once; aiohttp warns of more than twice as much
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LISTING = 15.0  # seconds that a list of models may take
 
 
@@ -47,20 +49,23 @@ def _check_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("expected an http:// or https:// address")
-    if parts.query or parts.fragment:
-        raise ValueError("expected an address without ? and #")
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("expected an address without credentials, ? and #")
     return value
 
 
 def _check_key(value: SecretStr) -> SecretStr:
-    if not _sendable(value.get_secret_value()):
+    key = value.get_secret_value().strip()
+    if not _sendable(key):
         raise ValueError("expected printable ASCII; leave the field out if no key is needed")
-    return value
+    return SecretStr(key)
 
 
 def _check_headers(value: dict[str, str]) -> dict[str, str]:
     for name, content in value.items():
-        if not _sendable(name) or not _sendable(content):
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"expected the name of a header instead of {name!r}")
+        if not _sendable(content):
             raise ValueError(f"expected printable ASCII in {name!r}")
     return value
 
