@@ -49,7 +49,7 @@ class Database:
         self._writer = self._engine("rw")
         # The gateway's writer has the log in hand: others leave it to checkpoint when it sees fit.
         self._guest = self._engine("rw", "PRAGMA wal_autocheckpoint = 0")
-        self._reader = self._engine("ro")
+        self._reader = self._engine("ro", "PRAGMA query_only = ON")
         for engine in (self._writer, self._guest):
             event.listen(engine, "begin", _begin)
 

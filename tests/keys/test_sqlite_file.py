@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, Pool, event
 
 from gateway.records import ApiKey, UsageRow
 from keys import database, lock
@@ -29,6 +29,10 @@ def integrity(path: Path) -> str:
         return str(connection.execute("PRAGMA integrity_check").fetchone()[0])
     finally:
         connection.close()
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> object:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_the_writing_connection_is_durable_and_bounded(url: str) -> None:
             "foreign_keys",
             "journal_size_limit",
         )
-        settings.append(tuple(connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names))
+        settings.append(tuple(pragma(connection, name) for name in names))
 
     SQLiteLedger(url).keys()
     event.listen(Engine, "connect", look)
@@ -111,6 +115,61 @@ def test_the_writing_connection_is_durable_and_bounded(url: str) -> None:
     finally:
         event.remove(Engine, "connect", look)
     assert set(settings) == {("wal", 2, 5000, 1, 64 << 20)}
+
+
+def test_whoever_can_write_is_alone_to_commit_and_to_close(url: str, path: Path) -> None:
+    """SQLite's fault with the restart of its log needs a second writer: there never is one."""
+    seen: set[tuple[str, bool]] = set()
+
+    def look(what: str, connection: sqlite3.Connection) -> None:
+        if pragma(connection, "query_only"):
+            return
+        try:
+            os.close(lock.acquire(path.with_name("sluice.db.lock"), 0))
+        except TimeoutError:
+            seen.add((what, True))
+        else:
+            seen.add((what, False))
+
+    def closing(connection: sqlite3.Connection, *_arguments: object) -> None:
+        look("close", connection)
+
+    def committing(connection: Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        look("commit", driver)
+
+    event.listen(Pool, "close", closing)
+    event.listen(Pool, "invalidate", closing)
+    event.listen(Engine, "commit", committing)
+    try:
+        SQLiteLedger(url).create_key("ada@example.com")
+        ledger = SQLiteLedger(url)
+        ledger.start()
+        key = ledger.create_key("ada@example.com").key
+        SQLiteLedger(url).revoke_key(key.id)
+        assert list(ledger.keys()) == list(SQLiteLedger(url).keys())
+        ledger.close()
+    finally:
+        event.remove(Pool, "close", closing)
+        event.remove(Pool, "invalidate", closing)
+        event.remove(Engine, "commit", committing)
+    assert seen == {("commit", True), ("close", True)}
+
+
+def test_commands_leave_checkpoints_to_the_gateway(ledger: SQLiteLedger, url: str) -> None:
+    limits: list[object] = []
+
+    def look(connection: sqlite3.Connection, _record: object) -> None:
+        if not pragma(connection, "query_only"):
+            limits.append(pragma(connection, "wal_autocheckpoint"))
+
+    event.listen(Engine, "connect", look)
+    try:
+        SQLiteLedger(url).create_key("ada@example.com")
+    finally:
+        event.remove(Engine, "connect", look)
+    assert set(limits) == {0}
 
 
 def test_only_one_process_serves(ledger: SQLiteLedger, url: str, path: Path) -> None:
