@@ -87,12 +87,14 @@ _HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", strip
 
 
 class _Config(BaseModel):
+    """A row of `providers` in `sluice.yaml` whose type is `anthropic`."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     api_key: SecretStr | None = None
     base_url: str = _HOME
     headers: dict[_HeaderName, _HeaderValue] = Field(default_factory=dict)
-    connect_timeout: float = Field(default=5.0, gt=0)
+    connect_timeout: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     max_tokens: int = Field(default=8192, ge=1)
     send_sampling: bool = False
     thinking: Thinking = "adaptive"
