@@ -946,6 +946,7 @@ async def test_the_loop_replays_thinking_with_its_signature_before_the_call(
             events += batch
     assert isinstance(events[-1], Complete)
     assert events[-1].usage == Usage(50, 30)
+    (call_id,) = (event.call_id for event in events if isinstance(event, ToolCallStart))
     assert upstream.asked[1].json()["messages"] == [
         {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         {
@@ -954,7 +955,7 @@ async def test_the_loop_replays_thinking_with_its_signature_before_the_call(
                 {"type": "thinking", "thinking": "I need a clock.", "signature": "c2ln"},
                 {"type": "redacted_thinking", "data": "eA=="},
                 {"type": "text", "text": "A moment."},
-                {"type": "tool_use", "id": "toolu_1", "name": "now", "input": {}},
+                {"type": "tool_use", "id": call_id, "name": "now", "input": {}},
             ],
         },
         {
@@ -962,7 +963,7 @@ async def test_the_loop_replays_thinking_with_its_signature_before_the_call(
             "content": [
                 {
                     "type": "tool_result",
-                    "tool_use_id": "toolu_1",
+                    "tool_use_id": call_id,
                     "content": [{"type": "text", "text": "noon"}],
                 }
             ],
