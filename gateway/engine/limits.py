@@ -56,11 +56,15 @@ class _Watch:
         self._task: asyncio.Task[object] | None = None
         self._expired: str | None = None
         self._overdue = self._loop.time() + limits.total
-        self._timer = self._loop.call_at(self._nearest(self._loop.time()), self._look)
+        self._timer = self._look_at(self._nearest(self._loop.time()))
 
     def _nearest(self, since: float) -> float:
         wait = self._limits.idle if self._started else self._limits.first_event
         return min(since + wait, self._overdue)
+
+    def _look_at(self, due: float) -> asyncio.TimerHandle:
+        # Not later than the idle limit could pass: nobody sets the timer when the first event comes.
+        return self._loop.call_at(min(due, self._loop.time() + self._limits.idle), self._look)
 
     def wait(self) -> None:
         self._task = asyncio.current_task()
@@ -75,7 +79,7 @@ class _Watch:
         due = self._nearest(now if self._since is None else self._since)
         if self._since is None or due > now:
             # Past the total limit, with a consumer at work: look again soon, it will ask for more.
-            self._timer = self._loop.call_at(max(due, now + 0.05), self._look)
+            self._timer = self._look_at(max(due, now + 0.05))
             return
         if now >= self._overdue:
             self._expired = f"did not finish within {self._limits.total:g} s"
