@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import orjson
 
 from gateway.request import Message
+from gateway.sse import dump
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Turns:
 
     def keep(self, owner: str, ids: Sequence[str], rows: Sequence[Message]) -> None:
         """`rows`: all rounds of the turn as the model saw them, up to the hidden results."""
-        turn = _Turn(orjson.dumps(rows), tuple(ids), self._clock() + self._lifetime)
+        turn = _Turn(dump(rows), tuple(ids), self._clock() + self._lifetime)
         if len(turn.rows) > self._max_bytes:
             return
         for call_id in ids:
@@ -75,7 +76,7 @@ class Turns:
         ids = {call.get("id") for call in calls if isinstance(call, dict)}
         for call_id in ids:
             turn = self._turns.get((owner, call_id)) if isinstance(call_id, str) else None
-            if turn is not None and ids == set(turn.ids):
+            if turn is not None and ids == set(turn.ids) and turn.expires >= self._clock():
                 return turn
         return None
 
