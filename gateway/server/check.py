@@ -9,6 +9,7 @@ import openai
 from openai import OpenAI
 from rich.console import Console
 from rich.markup import escape
+from rich.text import Text
 
 _QUESTION = "What time is it in Oslo and Tokyo, and what is 17 * 23?"
 
@@ -75,7 +76,7 @@ def _list_models(trial: _Trial) -> str:
     trial.model = trial.model or ("demo" if "demo" in names else names[0])
     if trial.client.models.retrieve(trial.model).id != trial.model:
         raise Failed(f"the model {trial.model!r} is not described")
-    shown = ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     return f"{len(names)} models: {shown}; using {trial.model}"
 
 
@@ -89,21 +90,18 @@ def _stream(trial: _Trial) -> str:
         stream_options={"include_usage": True},
     ) as response:
         trial.request_ids.append(response.headers.get("x-request-id", ""))
-        console.print("  ", end="")
         for chunk in response.parse():
             notification = (chunk.model_extra or {}).get("tool_notification")
             if notification:
                 notifications.append(notification["status"])
-                what = f"{notification['tool']} {notification['status']}"
-                console.print(
-                    f"\n  [cyan]⚙ {escape(what)}[/] {escape(_detail(notification))}\n  ", end=""
-                )
+                _print_notification(notification)
                 continue
             usage = chunk.usage or usage
             for choice in chunk.choices:
                 finish = choice.finish_reason or finish
-                text += choice.delta.content or ""
-                console.print(escape(choice.delta.content or ""), end="")
+                piece = choice.delta.content or ""
+                console.print(("" if text or not piece else "  ") + escape(piece), end="")
+                text += piece
     console.print()
     if not text:
         raise Failed("no text was streamed")
@@ -117,9 +115,12 @@ def _stream(trial: _Trial) -> str:
     )
 
 
-def _detail(notification: dict[str, object]) -> str:
+def _print_notification(notification: dict[str, object]) -> None:
     detail = notification.get("result") or notification.get("arguments") or ""
-    return str(detail)[:100]
+    line = Text(f"  ⚙ {notification['tool']} {notification['status']} ", style="cyan")
+    line.append(" ".join(str(detail).split()), style="dim")
+    line.truncate(console.width - 1, overflow="ellipsis")
+    console.print(line)
 
 
 def _notify(trial: _Trial) -> str:
@@ -195,10 +196,10 @@ def _account(trial: _Trial) -> str:
             raise Failed(f"the row of {request_id} says {row['status']}")
         if not row["tokens_out"]:
             raise Failed(f"the row of {request_id} has no tokens")
-        cost = "unknown" if row["cost_usd"] is None else f"${row['cost_usd']:.6f}"
+        cost = "cost unknown" if row["cost_usd"] is None else f"${row['cost_usd']:.6f}"
         console.print(
-            f"  {escape(request_id)}  {row['tokens_in']} + {row['tokens_out']} tokens,"
-            f" cost {cost}, {row['duration_ms']} ms, {row['tool_calls']} tool calls"
+            f"  …{escape(request_id[-12:])}: {row['tokens_in']} + {row['tokens_out']} tokens,"
+            f" {cost}, {row['duration_ms']} ms, {row['tool_calls']} tool calls"
         )
     return f"{len(trial.request_ids)} requests, {len(trial.request_ids)} rows"
 

@@ -19,6 +19,17 @@ _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "c
 
 _LONGEST = 8192
 
+_TALKATIVE = (
+    "openai",
+    "anthropic",
+    "httpx2",
+    "httpcore2",
+    "sse_starlette",
+    "aiohttp",
+    "asyncio",
+    "uvicorn.error",
+)
+
 _KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[-_A-Za-z0-9]{8,}|(?<=Bearer )[^\s'\"]{8,}")
 
 
@@ -86,14 +97,7 @@ def configure(level: str, form: Literal["json", "text"]) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # These write requests and answers at the debug level: prompts, and keys in headers.
-    for name in (
-        "openai",
-        "anthropic",
-        "httpx2",
-        "httpcore2",
-        "sse_starlette",
-        "aiohttp",
-        "asyncio",
-    ):
-        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    # At the debug level these write requests and answers, prompts and keys included; at the info
+    # level a line for each request, where ours says more.
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
