@@ -82,5 +82,5 @@ def _end(fields: dict[str, object]) -> Complete:
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Returns once something became true that another task does."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # nothing there sets an event
             await asyncio.sleep(0.005)

@@ -8,6 +8,7 @@ answer: they are the client's to run. When both kinds are called in one round ou
 
 import asyncio
 import logging
+import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from gateway.engine.limits import LoopLimits
 from gateway.engine.router import Route, Router, Target
 from gateway.engine.tools.tool import Tool, ToolContext, ToolFailed
 from gateway.engine.turns import Turns
+from gateway.errors import ProviderTruncated
 from gateway.events import (
     Complete,
     Delta,
@@ -46,6 +48,8 @@ log = logging.getLogger(__name__)
 _UNREAD_PROGRESS = 1000
 """Reports of progress that may wait for a slow client before further ones are dropped."""
 
+_COUNTED = re.compile(r"(?:^|[^A-Za-z0-9])[0-9]{1,6}$")
+
 
 class ToolLoop:
     """The engine for models that are asked round by round."""
@@ -68,6 +72,8 @@ class ToolLoop:
                 async for batch in rest:
                     if kept := round_.take(batch):
                         yield kept
+            if round_.complete is None:
+                raise ProviderTruncated("The provider stopped before its answer was complete.")
             if round_.ours:
                 async with aclosing(_run_tools(call, answer, round_)) as results:
                     async for batch in results:
@@ -104,7 +110,7 @@ class _Round:
     request: ChatRequest
     tools: Mapping[str, Tool]
     taken: set[str]
-    """Ids of calls in the rounds before: some providers count from one in each."""
+    """Ids that the client has seen: some providers count from one in each round."""
     spent: Usage
     target: Target | None = None
     complete: Complete | None = None
@@ -149,6 +155,8 @@ class _Round:
                 self._think(event)
             case ToolCallStart() if event.executor != "provider":
                 return self._announce(event)
+            case ToolCallStart():
+                self.taken.add(event.call_id)
             case ToolCallDelta() if event.call_id in self.calls:
                 return replace(event, call_id=self.calls[event.call_id].call_id)
             case ToolCallReady() if event.call_id in self.calls:
@@ -165,8 +173,9 @@ class _Round:
 
     def _announce(self, event: ToolCallStart) -> Event:
         call_id = event.call_id
-        if call_id in self.taken or call_id in self.calls:
+        if call_id in self.taken or _recurs(call_id, event.name):
             call_id = f"call_{uuid.uuid4().hex}"
+        self.taken.add(call_id)
         tool = self.tools.get(event.name)
         self.calls[event.call_id] = _ToolCall(call_id, event.name, tool)
         return replace(event, call_id=call_id, executor="client" if tool is None else "server")
@@ -246,17 +255,18 @@ class _Answer:
         """Account for a round and its tools. Returns the end of the answer, or None to go on."""
         complete, target = round_.complete, round_.target
         if complete is None or target is None:
-            raise RuntimeError("a provider's stream ended without Complete")
+            raise RuntimeError("a round is closed when it is complete")
         step = Step(round_.number, target.model, target.upstream.provider.name, complete.usage)
         self._steps.append(step)
         self._spent += complete.usage or Usage()
-        self._taken.update(call.call_id for call in round_.ready)
         self.rows += [round_.row(), *round_.result_rows()]
         if round_.ours and not round_.theirs and not self.last(round_):
             return None
         ending = replace(complete, usage=self._usage(), steps=tuple(self._steps))
-        if round_.theirs:
+        if round_.theirs and complete.finish_reason == "stop":
             return replace(ending, finish_reason="tool_calls")
+        if round_.theirs:
+            return ending
         if round_.ours:
             return replace(ending, finish_reason="length", provider_reason="tool_rounds")
         return ending
@@ -289,6 +299,12 @@ def _offered(request: ChatRequest, route: Route) -> dict[str, Tool]:
         return {}
     theirs = {_name(tool) for tool in request.tools}
     return {tool.name: tool for tool in route.tools if tool.name not in theirs}
+
+
+def _recurs(call_id: str, name: str) -> bool:
+    """Whether a provider made an id by counting (`call_0`, `functions.search:0`). It would come again
+    in another conversation of the same key, and `Turns` could not tell the two apart."""
+    return len(call_id) < 9 or name in call_id or _COUNTED.search(call_id) is not None
 
 
 def _name(tool: Json) -> object:
@@ -333,12 +349,14 @@ async def _run_tool(
     places: asyncio.Semaphore,
 ) -> None:
     def report(message: str, progress: float | None, total: float | None) -> None:
-        if events.qsize() < _UNREAD_PROGRESS:
+        # What a tool left running may report when its call is over and its result is out.
+        if not ended and events.qsize() < _UNREAD_PROGRESS:
             events.put_nowait(ToolCallProgress(item.call_id, message, progress, total))
 
     context = ToolContext(call.id, item.call_id, call.key.email, report)
     status: ToolStatus = "cancelled"
     output = "Cancelled."
+    ended = False
     started = time.monotonic()
     try:
         async with places:
@@ -346,6 +364,7 @@ async def _run_tool(
             status, output = ("denied", denial) if denial else await _outcome(item, context)
     finally:
         # Also when the tool cancelled itself: whoever waits for the result must get one.
+        ended = True
         item.output = _cap(output, limits.result_bytes)
         duration = time.monotonic() - started
         events.put_nowait(ToolCallResult(item.call_id, status, item.output, duration))
@@ -363,7 +382,7 @@ async def _outcome(item: _ToolCall, context: ToolContext) -> tuple[ToolStatus, s
         raise TypeError(f"{item.name!r} is not a tool of this server")
     try:
         async with asyncio.timeout(tool.timeout) as limit:
-            return "ok", await tool.run(arguments, context)
+            output = await tool.run(arguments, context)
     except ToolFailed as error:
         return "error", str(error)
     except TimeoutError:
@@ -374,6 +393,10 @@ async def _outcome(item: _ToolCall, context: ToolContext) -> tuple[ToolStatus, s
     except Exception:  # a fault of one tool is a result for the model, not the end of the answer
         log.exception("tool %s failed", item.name)
         return "error", "The tool failed."
+    if not isinstance(output, str):
+        log.error("tool %s returned %s, not text", item.name, type(output).__name__)
+        return "error", "The tool failed."
+    return "ok", output
 
 
 def _cap(output: str, limit: int) -> str:
