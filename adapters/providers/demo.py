@@ -1,13 +1,15 @@
 """A model that needs no account: what `make dev` talks to, and a stand-in with any temper you like.
 
 It speaks one round like any provider: it asks for tools and puts their results into words, and the
-engine runs them in between. The same request always gets the same answer. See docs/demo.md.
+engine runs them in between. The same request always gets the same answer, only the ids of calls are
+new. See docs/demo.md.
 """
 
 import asyncio
 import hashlib
 import math
 import re
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, zip_longest
@@ -228,8 +230,9 @@ class _Part:
             yield batch
 
     def _call(self) -> Iterator[Batch]:
-        for number, call in enumerate(self._script.calls):
-            call_id = f"call_{self._digest('call', number)[:24]}"
+        for call in self._script.calls:
+            # The one thing that is never the same twice: the engine tells calls apart by their ids.
+            call_id = f"call_{uuid.uuid4().hex[:24]}"
             yield [ToolCallStart(call_id, call.name, choice=self._index)]
             for fragment in _FRAGMENT.findall(call.arguments):
                 if not self._spend():

@@ -159,9 +159,17 @@ async def test_usage_is_the_count_of_what_was_streamed() -> None:
 
 
 async def test_the_same_request_gets_the_same_answer() -> None:
-    request = ask("write 40 words and what is 2*3", tools=BUILT_IN, logprobs=True, top_logprobs=3)
+    request = ask("write 40 words", logprobs=True, top_logprobs=3)
     assert await events(request) == await events(request)
     assert await said(ask("write 40 words")) != await said(ask("write 40 words now"))
+
+
+async def test_ids_of_calls_are_never_the_same() -> None:
+    request = ask("what is 2*3? what is 2*4?", tools=BUILT_IN)
+    first, second = await answer(request), await answer(request)
+    assert calls(first) == calls(second)
+    ids = {call.call_id for call in (*first.tool_calls, *second.tool_calls)}
+    assert len(ids) == 4
 
 
 async def test_words_are_paced() -> None:
