@@ -72,8 +72,9 @@ def write(request: ChatRequest, choice: int = 0) -> Script:
     offer = _offer(request)
     wanted = needs(turn.said)
     if calls := _plan(turn, offer, wanted, request.options.get("parallel_tool_calls") is not False):
-        names = " and ".join(dict.fromkeys(call.name for call in calls))
-        return Script(reasoning=f"This needs {names}, so I call that first.", calls=calls)
+        names = ", ".join(dict.fromkeys(call.name for call in calls))
+        # The thoughts of the next round follow these on the same wire.
+        return Script(reasoning=f"I need tools for this: {names}.\n", calls=calls)
     text, sources = _answer(turn, offer, wanted, choice)
     shape = request.options.get("response_format")
     if isinstance(shape, Mapping) and shape.get("type") in ("json_object", "json_schema"):
