@@ -55,6 +55,7 @@ from tests.servers import anthropic_upstream as wire
 from tests.servers.anthropic_upstream import HOLD, Answer, Upstream
 
 KEY = "sk-ant-secret-0123456789"
+PATIENCE = 60  # seconds after which a test that hangs fails
 ASK = ChatRequest(model="claude-test", messages=[{"role": "user", "content": "Hi"}])
 
 
@@ -73,7 +74,7 @@ async def provider(upstream: Upstream) -> AsyncIterator[AnthropicProvider]:
 
 async def collect(provider: Provider, request: ChatRequest = ASK) -> list[Event]:
     events: list[Event] = []
-    async with aclosing(provider.stream(request)) as batches:
+    async with asyncio.timeout(PATIENCE), aclosing(provider.stream(request)) as batches:
         async for batch in batches:
             assert batch, "an empty batch"
             events += batch
@@ -84,7 +85,7 @@ async def fail(provider: Provider, request: ChatRequest = ASK) -> tuple[list[Eve
     events: list[Event] = []
 
     async def consume() -> None:
-        async with aclosing(provider.stream(request)) as batches:
+        async with asyncio.timeout(PATIENCE), aclosing(provider.stream(request)) as batches:
             async for batch in batches:
                 events.extend(batch)
 
