@@ -107,6 +107,8 @@ class Delivery:
 
     async def first(self, wait: float) -> Batch | None:
         """The first batch, or None when there is none yet after `wait` seconds. Does not lose it."""
+        if self._interruption is not None:
+            return self._interrupted()
         pending = self._pending = asyncio.ensure_future(anext(self._events))
         if await self._interruptible(asyncio.wait((pending,), timeout=wait)) is None:
             return self._interrupted()
