@@ -41,11 +41,15 @@ class Meter:
         """Estimated, for rounds that are over and reported nothing."""
         self._written = 0
         """Tokens of the round that runs, estimated."""
+        self._heard = 0
+        """Bytes of its tools' results, which are part of the next round's prompt."""
         self.step: StepStart | None = None
         self.first_token: float | None = None
         """Seconds from the start of the call."""
         self.tool_calls = 0
         self.end: Complete | Error | None = None
+        self._filled = False
+        """Whether the usage in `end` is our estimate, since the engine told none."""
 
     async def watch(self, call: Call, events: Events) -> Events:
         async with aclosing(events):
@@ -60,6 +64,7 @@ class Meter:
                         self._note(event)
                 if isinstance(self.end, Complete) and self.end.usage is None:
                     # Whoever asked for usage gets what the row says.
+                    self._filled = True
                     self.end = replace(self.end, usage=self.usage()[0])
                     batch = (*batch[:-1], self.end)
                 yield batch
@@ -67,8 +72,8 @@ class Meter:
     def usage(self) -> tuple[Usage, Counted]:
         """Tokens so far, or in all once `end` is set."""
         if isinstance(self.end, Complete) and self.end.usage is not None:
-            return self.end.usage, "estimated" if self._estimated() else "reported"
-        if self.step is None:
+            return self.end.usage, "estimated" if self._filled else "reported"
+        if self.step is None and not self._written:
             return Usage(), "reported"
         total = self._reported + self._unreported + self._estimate()
         return total, "estimated" if isinstance(self.end, Complete) else "partial"
@@ -76,9 +81,6 @@ class Meter:
     @property
     def duration(self) -> float:
         return time.monotonic() - self._started
-
-    def _estimated(self) -> bool:
-        return isinstance(self.end, Complete) and any(step.usage is None for step in self.end.steps)
 
     def _estimate(self) -> Usage:
         return Usage(input_tokens=-(-self._size // 4), output_tokens=self._written)
@@ -91,7 +93,7 @@ class Meter:
                 self.step = event
             case ToolCallResult():
                 self.tool_calls += 1
-                self._size += len(event.output)
+                self._heard += _size(event.output)
             case Complete() | Error():
                 self.end = event
             case _:
@@ -101,16 +103,20 @@ class Meter:
         if following.spent == self._reported:
             self._unreported += self._estimate()
         self._reported = following.spent
-        self._size += 4 * self._written
-        self._written = 0
+        self._size += 4 * self._written + self._heard
+        self._written = self._heard = 0
 
 
 def _tokens(event: Event) -> int:
     text = event.text if isinstance(event, Delta | ReasoningDelta | RefusalDelta) else ""
     if isinstance(event, ToolCallDelta):
         text = event.fragment
-    size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    size = _size(text)
     return int(size > 0) if size <= _LONGEST_TOKEN else -(-size // 4)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 _COUNTED: dict[type[Event], Callable[[Event], int]] = dict.fromkeys(
