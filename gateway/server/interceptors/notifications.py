@@ -22,11 +22,16 @@ _TOOL_EVENTS = frozenset(
     {ToolCallStart, ToolCallDelta, ToolCallReady, ToolCallProgress, ToolCallResult}
 )
 
+# What a tool returns may be a page that somebody wrote to occupy us: no alternative may look far
+# ahead from a place that the text can repeat. A slug (`sk-learn-for-beginners`) is no key: those have
+# digits or capitals.
 _SECRETS = re.compile(
-    r"""\b(?:sk|pk|rk|ghp|gho|ghs|xox[abprs]|AIza|AKIA|glpat)[-_A-Za-z0-9]{12,}   # keys by their prefix
-      | \bBearer\s+[-._~+/A-Za-z0-9]{12,}=*
-      | \beyJ[-_A-Za-z0-9]{8,}\.[-_A-Za-z0-9]{8,}\.[-_A-Za-z0-9]{8,}              # a JWT
-      | -----BEGIN[ A-Z]*PRIVATE\ KEY-----.*?(?:-----END[ A-Z]*PRIVATE\ KEY-----|\Z)
+    r"""\b(?:sk|pk|rk|gsk|xai|gh[oprsu]|xox[abeprs]|glpat|github_pat)[-_]
+        (?=[-_a-z]{0,60}[A-Z0-9])[-_A-Za-z0-9]{12,}                # keys by their prefix
+      | \b(?:AIza|AKIA|ASIA)[-_A-Za-z0-9]{12,}
+      | \bBearer\s{1,8}[-._~+/A-Za-z0-9]{12,}=*
+      | (?<![-_A-Za-z0-9])eyJ[-_A-Za-z0-9]{8,}\.[-_A-Za-z0-9]{8,}\.[-_A-Za-z0-9]{8,}   # a JWT
+      | -----BEGIN[ A-Z]{0,40}PRIVATE\ KEY-----.*?(?:-----END[ A-Z]{0,40}PRIVATE\ KEY-----|\Z)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -34,11 +39,11 @@ _SECRETS = re.compile(
 
 async def show_tools(call: Call, events: Events) -> Events:
     """Calls of the client's own tools pass untouched: they are its to run."""
-    hidden: set[str] = set()
+    ours: set[str] = set()
     async with aclosing(events):
         async for batch in events:
             if len(batch) > 1 or type(batch[0]) in _TOOL_EVENTS:
-                batch = _filter(call.detail, batch, hidden)
+                batch = _filter(call.detail, batch, ours)
                 if not batch:
                     continue
             yield batch
