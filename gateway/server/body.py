@@ -24,7 +24,7 @@ class TooSlow(GatewayError):
 
 async def read(receive: Receive, *, declared: str | None, limit: int, timeout: float) -> bytes:
     """The whole body. `declared` is the Content-Length, which is believed only when it is too large."""
-    if declared is not None and declared.isdigit() and int(declared) > limit:
+    if declared is not None and declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
     parts: list[bytes] = []
     size = 0

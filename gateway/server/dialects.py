@@ -4,6 +4,7 @@ The request's own header stands before what was set for the key, its tier and th
 is known of the client; then the settings' default.
 """
 
+import re
 from collections.abc import Mapping
 
 from gateway.errors import InvalidRequest
@@ -78,4 +79,6 @@ def _read(value: str) -> tuple[Dialect | None, Detail | None]:
 
 def _version(text: str) -> tuple[int, ...] | None:
     parts = text.split("-")[0].split("+")[0].split(".")[:3]
-    return tuple(map(int, parts)) if all(part.isdigit() for part in parts) else None
+    return (
+        tuple(map(int, parts)) if all(re.fullmatch("[0-9]{1,9}", part) for part in parts) else None
+    )

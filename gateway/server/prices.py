@@ -36,7 +36,8 @@ class Prices:
         if (provider, model) in self._unknown:
             return None
         priced = PricedUsage(
-            input_tokens=usage.input_tokens,
+            # The list refuses parts that are more than the whole, which some servers report.
+            input_tokens=max(usage.input_tokens, usage.cached_tokens + usage.cache_write_tokens),
             cache_read_tokens=usage.cached_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             output_tokens=usage.output_tokens,
