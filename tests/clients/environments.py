@@ -1,0 +1,99 @@
+"""Environments of their own for SDKs that cannot live beside the gateway: made on first use, then kept."""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE.parent.parent / ".envs"
+OLD_REQUIREMENTS = HERE / "requirements-openai-1.40.txt"
+NODE_FILES = tuple(HERE / "node" / name for name in ("package.json", "package-lock.json", ".npmrc"))
+LEAST_NODE = 20
+
+
+class Missing(Exception):
+    """What the tests need of this machine, and how to get it."""
+
+
+def old_python() -> Path:
+    """A Python with openai-python 1.40."""
+    folder = ENVIRONMENTS / "openai-1.40"
+
+    def build() -> None:
+        venv.create(folder, with_pip=True)
+        _run(
+            folder / "bin" / "python",
+            *("-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--requirement", OLD_REQUIREMENTS),
+        )
+
+    _keep(folder, sys.version.encode() + OLD_REQUIREMENTS.read_bytes(), build)
+    return folder / "bin" / "python"
+
+
+def node() -> tuple[Path, Path]:
+    """Node.js, and a folder in which it finds `openai` and, as `openai-4`, its version 4."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None or npm is None:
+        raise Missing(f"The tests need Node.js {LEAST_NODE} or newer with npm; {_absent(program)}.")
+    version = _run(program, "--version").strip()
+    if int(version.removeprefix("v").split(".")[0]) < LEAST_NODE:
+        raise Missing(f"The tests need Node.js {LEAST_NODE} or newer; this is {version}.")
+    folder = ENVIRONMENTS / "node"
+
+    def build() -> None:
+        folder.mkdir(parents=True)
+        for file in NODE_FILES:
+            shutil.copy(file, folder)
+        _run(npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)
+
+    _keep(folder, b"\0".join(file.read_bytes() for file in NODE_FILES), build)
+    return Path(program), folder
+
+
+def _absent(program: str | None) -> str:
+    return "there is no npm" if program else "there is no node"
+
+
+def _keep(folder: Path, requirements: bytes, build: Callable[[], None]) -> None:
+    """Builds what was not built from these requirements, once however many workers ask."""
+    stamp = folder / ".stamp"
+    wanted = hashlib.sha256(requirements).hexdigest()
+    with _lock(folder.with_name(f"{folder.name}.lock")):
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        build()
+        # Last, so that a build that was cut off is no build.
+        stamp.write_text(wanted)
+
+
+@contextmanager
+def _lock(file: Path) -> Generator[None, None, None]:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _run(
+    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> str:
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    if done.returncode:
+        raise Missing(f"{Path(command[0]).name} could not be run: {done.stderr[-2000:]}")
+    return done.stdout
