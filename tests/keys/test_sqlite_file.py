@@ -264,6 +264,24 @@ def test_a_command_waits_for_a_writer_but_not_for_ever(
     command.create_key("ada@example.com")
 
 
+async def test_a_command_that_reads_before_it_writes_waits_for_a_foreign_writer(
+    ledger: SQLiteLedger, url: str, path: Path, key: ApiKey
+) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE api_keys SET notes = 'mine'")
+    beside = asyncio.create_task(asyncio.to_thread(SQLiteLedger(url).rotate_key, key.id))
+    within = asyncio.create_task(asyncio.to_thread(ledger.revoke_key, key.id))
+    await asyncio.sleep(0.3)
+    connection.execute("COMMIT")
+    connection.close()
+    # Whichever comes first; a revoked key is not rotated.
+    results = await asyncio.gather(beside, within, return_exceptions=True)
+    assert not any(isinstance(result, LedgerError) for result in results)
+    assert ledger.key(key.id).revoked
+    assert ledger.key(key.id).notes == "mine"
+
+
 @pytest.mark.parametrize("content", [b"this is no database at all, but long enough" * 30])
 def test_a_file_that_is_no_database_is_told_in_one_line(
     path: Path, url: str, content: bytes

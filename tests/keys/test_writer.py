@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +32,16 @@ def stalled(path: Path) -> Iterator[None]:
     """As if another process wrote for a long time."""
     with lock.held(path.with_name(path.name + ".lock"), 5):
         yield
+
+
+async def open_again(ledger: SQLiteLedger, row: UsageRow) -> None:
+    """Opens a row as soon as the ledger has noticed that it can be written."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await ledger.open(row)
+            except LedgerUnavailable:
+                await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -176,7 +187,7 @@ async def test_a_lock_that_is_never_let_go_counts_as_a_failing_disk(
         with pytest.raises(LedgerError):
             await asyncio.to_thread(ledger.create_key, "bob@example.com")
     await until(lambda: ledger.row(row.id) == finish(row))
-    await ledger.open(make_row())
+    await open_again(ledger, make_row())
 
 
 class Disk:
@@ -241,7 +252,7 @@ async def test_a_full_disk_refuses_calls_at_once_and_forgets_no_settlement(
     for final in (never_opened, *finals):
         await until(lambda final=final: ledger.row(final.id) == final)  # type: ignore[misc]
     last = make_row()
-    await ledger.open(last)
+    await open_again(ledger, last)
     await until(lambda: "can be written again" in caplog.text)
     assert ledger.key(key.id).requests == len(finals) + 1
     ledger.settle(finish(last))
@@ -306,7 +317,26 @@ async def test_a_file_that_disappears_refuses_calls(
     assert "sluice.db" not in os.listdir(moved.parent)
     os.rename(moved, path)
     await until(lambda: ledger.row(row.id) == finish(row))
-    await ledger.open(make_row())
+    await open_again(ledger, make_row())
+
+
+async def test_a_settlement_reaches_a_database_that_was_put_in_place_of_the_other(
+    url: str, path: Path, make_row: MakeRow, finish: Finish, until: Until, ledger: SQLiteLedger
+) -> None:
+    ledger.close()
+    backup = path.with_name("backup.db")
+    shutil.copyfile(path, backup)
+    again = SQLiteLedger(url)
+    again.start()
+    row = make_row()
+    await again.open(row)
+    for suffix in ("", "-wal", "-shm"):
+        os.rename(f"{path}{suffix}", f"{path}.lost{suffix}")
+    os.rename(backup, path)
+    again.settle(finish(row))
+    await until(lambda: again.row(row.id) == finish(row))
+    again.close()
+    assert again.key(row.key_id).requests == 1
 
 
 def test_a_limit_on_the_size_of_files_is_survived(url: str, path: Path) -> None:
