@@ -33,10 +33,15 @@ _CLAUSE_END = re.compile(
 def needs(text: str) -> Sequence[Need]:
     """In the order in which they are asked for, none twice."""
     found: dict[tuple[str, str], Need] = {}
-    for clause in _CLAUSE_END.split(text[-MAX_TEXT:]):
-        for need in _of(clause.strip()):
+    for clause in clauses(text):
+        for need in _of(clause):
             found.setdefault((need.tool, need.argument.casefold()), need)
     return tuple(found.values())
+
+
+def clauses(text: str) -> Sequence[str]:
+    """What is asked one after the other: "the time in Oslo, and what is 2+2?" are two."""
+    return [clause.strip() for clause in _CLAUSE_END.split(text[-MAX_TEXT:])]
 
 
 def _of(clause: str) -> Iterator[Need]:

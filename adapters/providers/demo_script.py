@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import islice
 
 from adapters.providers.demo_json import fill
-from adapters.providers.demo_needs import MAX_TEXT, Need, needs, places
+from adapters.providers.demo_needs import MAX_TEXT, Need, clauses, needs, places
 from adapters.providers.demo_talk import cut, talk
 from adapters.providers.demo_turn import Done, Turn, canonical, parsed, read
 from gateway.events import Json
@@ -170,10 +170,7 @@ def _for_words(turn: Turn, offer: _Offer, wanted: Sequence[Need]) -> Iterator[Pl
     for name, function in offer.tools.items():
         if name in _ARGUMENT and (offer.takes(name, _ARGUMENT[name]) or name in met):
             continue
-        own = _stems(name)
-        about = _stems(str(function.get("description") or ""))
-        telling = (own - _DULL) or own
-        score = 2 * len(telling & spoken) + len((about - _DULL - own) & spoken)
+        score = _score(name, function, spoken)
         if score >= 2:
             scores[name] = score
     best = max(scores.values(), default=0)
@@ -181,17 +178,31 @@ def _for_words(turn: Turn, offer: _Offer, wanted: Sequence[Need]) -> Iterator[Pl
         yield from _filled(name, offer.tools[name], turn)
 
 
+def _score(name: str, function: Json, spoken: frozenset[str]) -> int:
+    own = _stems(name)
+    about = _stems(str(function.get("description") or ""))
+    telling = (own - _DULL) or own
+    return 2 * len(telling & spoken) + len((about - _DULL - own) & spoken)
+
+
 def _filled(name: str, function: Json, turn: Turn) -> Iterator[PlannedCall]:
     """A call with arguments from the text: one for each place, where there are several."""
     said = turn.said[-MAX_TEXT:]
+    value = fill(function.get("parameters"), said, every=False)
+    arguments = dict(value) if isinstance(value, Mapping) else {}
     where = next((key for key in _properties(function) if key.casefold() in _PLACE), None)
-    named = [place for place in places(_first_line(said)) if place[0].isupper()] if where else []
-    for place in named if len(named) > 1 else [None]:
-        value = fill(function.get("parameters"), said, every=False)
-        arguments = dict(value) if isinstance(value, Mapping) else {}
-        if place is not None and where is not None and isinstance(arguments.get(where, ""), str):
-            arguments[where] = place
+    if where is None or not isinstance(arguments.get(where, ""), str):
         yield PlannedCall(name, json.dumps(arguments, ensure_ascii=False))
+        return
+    # A place that another question of the same text is about is not meant.
+    asked = [one for one in clauses(said) if _score(name, function, _stems(one))]
+    lines = asked or [_first_line(said)]
+    named = [place for line in lines for place in places(line) if place[0].isupper()]
+    if len(named) == 1:
+        value = fill(function.get("parameters"), ". ".join(lines), every=False)
+        named = [str(value[where])] if isinstance(value, Mapping) and where in value else []
+    for each in [{**arguments, where: place} for place in dict.fromkeys(named)] or [arguments]:
+        yield PlannedCall(name, json.dumps(each, ensure_ascii=False))
 
 
 def _forced(turn: Turn, offer: _Offer) -> PlannedCall:

@@ -81,6 +81,12 @@ def complete(client: OpenAI, text: str, *, stream: bool, **options: Any) -> Chat
         pytest.param("The weather in Paris?", {"tool_choice": "none"}, [], id="none"),
         pytest.param("The weather in Paris and Rome?", {}, ["Paris", "Rome"], id="parallel"),
         pytest.param(
+            "What time is it in Oslo, and what is the weather in Paris and Rome?",
+            {},
+            ["Paris", "Rome"],
+            id="beside a tool of the gateway",
+        ),
+        pytest.param(
             "The weather in Paris and Rome?",
             {"parallel_tool_calls": False},
             ["Paris"],
