@@ -53,7 +53,7 @@ class SQLiteLedger(Ledger):
 
     def start(self) -> None:
         if self._writer is not None:
-            raise RuntimeError("the ledger is started already")
+            return
         self._database.prepare()
         with contextlib.ExitStack() as undo:
             self._reservation = self._database.reserve()

@@ -223,14 +223,15 @@ class Writer:
 
     def _handle(self, group: _Group) -> None:
         if self._failing:
-            if time.monotonic() < self._retry_at:
+            early = time.monotonic() < self._retry_at
+            if early or self._unsettled:
+                # What must not be lost goes first, and alone: it may fit where new rows do not.
                 self._refuse(group)
+                group = _Group()
+            if early:
                 return
             self._retry_at = math.inf  # one try at a time: whoever comes meanwhile is refused
         try:
-            if self._failing:
-                # What must not be lost goes first, and alone: it may need less room.
-                self._settle_first()
             group.settlements = list(islice(self._unsettled.values(), _GROUP))
             self._commit(group)
         except (SQLAlchemyError, OSError) as error:
@@ -241,11 +242,6 @@ class Writer:
             raise
         else:
             self._recover(group)
-
-    def _settle_first(self) -> None:
-        while self._unsettled:
-            group = _Group(settlements=list(islice(self._unsettled.values(), _GROUP)))
-            self._commit(group)
 
     def _commit(self, group: _Group) -> None:
         """One transaction, and its results to those who wait. Raises what the medium does."""
@@ -351,7 +347,7 @@ class Writer:
         if not self._failing:
             return
         self._retry_at = 0.0
-        if group.opens or group.tasks:  # rows that exist may fit where new ones do not
+        if group.opens or group.tasks:  # settlements alone prove little
             self._failing = False
             logger.warning("the ledger can be written again")
 

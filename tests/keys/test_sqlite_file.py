@@ -296,6 +296,32 @@ def test_a_file_that_is_no_database_is_told_in_one_line(
     assert path.read_bytes() == content
 
 
+async def test_revisions_grow_in_the_order_of_settlement(
+    ledger: SQLiteLedger,
+    url: str,
+    path: Path,
+    make_row: Callable[..., UsageRow],
+    finish: Callable[[UsageRow], UsageRow],
+) -> None:
+    rows = [make_row() for _ in range(6)]
+    await asyncio.gather(*(ledger.open(row) for row in rows))
+    for row in (rows[3], rows[1], rows[4]):
+        ledger.settle(finish(row))
+        await ledger.open(make_row())
+    ledger.close()
+    again = SQLiteLedger(url)
+    again.start()
+    again.settle(finish(make_row(id="last")))
+    again.close()
+    connection = sqlite3.connect(path)
+    order = [id for (id,) in connection.execute("SELECT id FROM usage_rows ORDER BY revision")]
+    revisions = connection.execute("SELECT count(*), count(DISTINCT revision) FROM usage_rows")
+    assert revisions.fetchone() == (10, 10)
+    connection.close()
+    assert order[:3] == [rows[3].id, rows[1].id, rows[4].id]
+    assert order[-1] == "last"
+
+
 def test_a_place_that_cannot_be_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="file"):

@@ -1,6 +1,7 @@
 """Group commit, and a disk that fails."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import sqlite3
@@ -176,14 +177,19 @@ async def test_a_lock_that_is_never_let_go_counts_as_a_failing_disk(
     until: Until,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(database, "_PATIENCE", 0.1)
+    monkeypatch.setattr(database, "_PATIENCE", 0.5)
     row = make_row()
     await ledger.open(row)
     with stalled(path):
         ledger.settle(finish(row))
-        for _ in range(5):
+        with pytest.raises(LedgerUnavailable):
+            await ledger.open(make_row())
+        began = time.monotonic()
+        for _ in range(20):  # while the writer tries again, which takes half a second each time
             with pytest.raises(LedgerUnavailable):
                 await ledger.open(make_row())
+            await asyncio.sleep(0.02)
+        assert time.monotonic() - began < 3
         with pytest.raises(LedgerError):
             await asyncio.to_thread(ledger.create_key, "bob@example.com")
     await until(lambda: ledger.row(row.id) == finish(row))
@@ -276,6 +282,31 @@ async def _open_until_refused(ledger: SQLiteLedger, make_row: MakeRow) -> list[U
 def _make_keys(ledger: SQLiteLedger) -> None:
     for number in range(100):
         ledger.create_key(f"u{number}@example.com", "n" * 100)
+
+
+async def test_settlements_are_written_where_new_rows_find_no_room(
+    disk: Disk, make_row: MakeRow, finish: Finish, until: Until, ledger: SQLiteLedger
+) -> None:
+    rows = [make_row(attributes={"note": "x" * 1000}) for _ in range(700)]
+    await asyncio.gather(*(ledger.open(row) for row in rows))
+    disk.resize(1)
+
+    async def ask() -> None:
+        while True:
+            with contextlib.suppress(LedgerUnavailable):
+                await ledger.open(make_row(attributes={"note": "x" * 20_000}))
+                raise AssertionError("there was room")
+            await asyncio.sleep(0.001)
+
+    asking = [asyncio.create_task(ask()) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    for row in rows:
+        ledger.settle(replace(row, status="ok", attributes={}))
+    for row in rows:
+        await until(lambda row=row: ledger.row(row.id).status == "ok")  # type: ignore[misc,union-attr]
+    assert not any(task.done() for task in asking)
+    for task in asking:
+        task.cancel()
 
 
 async def test_memory_is_bounded_while_the_disk_is_full(
