@@ -306,7 +306,10 @@ def _first(
     message = _WORDS.get(detail["type"]) or detail["msg"].removeprefix("Value error, ").replace(
         "Input should be", "expected"
     )
-    shown = "" if "got " in message or _secret(path[-1]) else f", got {detail['input']!r:.80}"
+    value = detail["input"]
+    # A whole row may hold keys, put in by then for their variables.
+    hidden = "got " in message or _secret(path[-1]) or isinstance(value, dict | list)
+    shown = "" if hidden else f", got {value!r:.80}"
     return f"{place}: {message}{shown}"
 
 

@@ -1,0 +1,147 @@
+import logging
+import sys
+from collections.abc import Iterator
+
+import orjson
+import pytest
+
+from gateway.server import logs
+from gateway.server.logs import JsonFormatter, TextFormatter, mask
+
+KEY = "sk-Ab3dEf6hIj9k"
+
+
+def _record(message: str, *args: object, **extra: object) -> logging.LogRecord:
+    record = logging.LogRecord("acme.part", logging.INFO, __file__, 1, message, args, None)
+    record.created = 1_764_000_000.5
+    record.__dict__.update(extra)
+    return record
+
+
+def _failed(message: str, error: Exception) -> logging.LogRecord:
+    record = _record(message)
+    try:
+        raise error
+    except type(error):
+        record.exc_info = sys.exc_info()
+    return record
+
+
+def test_a_line_is_one_json_object() -> None:
+    line = JsonFormatter().format(_record("call %s\nnext", "ok", model="m\n", tokens=3))
+    assert "\n" not in line
+    assert orjson.loads(line) == {
+        "time": "2025-11-24T16:00:00.500+00:00",
+        "level": "info",
+        "logger": "acme.part",
+        "message": "call ok\nnext",
+        "model": "m\n",
+        "tokens": 3,
+    }
+
+
+def test_a_line_carries_the_id_of_its_call() -> None:
+    with logs.request("outer"):
+        with logs.request("inner"):
+            assert orjson.loads(JsonFormatter().format(_record("x")))["request_id"] == "inner"
+        assert orjson.loads(JsonFormatter().format(_record("x")))["request_id"] == "outer"
+    assert "request_id" not in orjson.loads(JsonFormatter().format(_record("x")))
+
+
+def test_a_value_that_is_no_json_is_told_as_text() -> None:
+    line = orjson.loads(JsonFormatter().format(_record("x", path=logging.Formatter, names={1})))
+    assert line["names"] == "{1}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"the key {KEY} is wrong",
+        f"Authorization: Bearer {KEY}",
+        "Authorization: Bearer AbCdEfGh.IjKl/MnOp==",
+        f"{{'api_key': '{KEY}'}}",
+        f"https://x.example/?key={KEY}&a=1",
+        "gsk-Ab3dEf6hIj9k, xai-Ab3dEf6hIj9k",
+    ],
+)
+def test_keys_are_masked(text: str) -> None:
+    masked = mask(text)
+    assert "[key]" in masked
+    assert "Ab3dEf6h" not in masked
+    assert "IjKl" not in masked
+
+
+@pytest.mark.parametrize("form", [JsonFormatter(), TextFormatter()], ids=["json", "text"])
+def test_no_part_of_a_line_shows_a_key(form: logging.Formatter) -> None:
+    record = _failed(f"failed with {KEY}", ValueError(f"401: {KEY}"))
+    record.__dict__["header"] = f"Bearer {KEY}"
+    line = form.format(record)
+    assert KEY not in line
+    assert line.count("[key]") == 3
+
+
+def test_a_traceback_is_part_of_its_line() -> None:
+    line = JsonFormatter().format(_failed("it failed", ValueError("why")))
+    assert "\n" not in line
+    told = orjson.loads(line)
+    assert told["message"] == "it failed"
+    assert told["error"].startswith("Traceback (most recent call last):\n")
+    assert told["error"].endswith("ValueError: why")
+
+
+def test_a_long_message_and_a_long_traceback_are_cut() -> None:
+    told = orjson.loads(JsonFormatter().format(_failed("x" * 100_000, ValueError("y" * 100_000))))
+    assert len(told["message"]) == len(told["error"]) == 8192
+
+
+def test_text_for_people_is_one_line_whatever_a_client_sent() -> None:
+    line = TextFormatter().format(_record("a\nb\r\x1b[31m\u2028", model="m\n2030-01-01 error"))
+    assert line.splitlines() == [line]
+    assert "\x1b" not in line
+    assert line.startswith("2025-11-24T16:00:00.500+00:00 info    acme.part: a\\nb\\r")
+    assert line.endswith(" model=m\\n2030-01-01 error")
+
+
+def test_text_for_people_shows_a_traceback_below() -> None:
+    lines = TextFormatter().format(_failed("it failed", ValueError("why"))).splitlines()
+    assert lines[0].endswith("acme.part: it failed")
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == "ValueError: why"
+
+
+@pytest.fixture
+def _restored() -> Iterator[None]:
+    names = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "openai", "anthropic", "asyncio")
+    names += ("httpx2", "httpcore2", "sse_starlette", "aiohttp")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    yield
+    for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+        logger.propagate = propagate
+
+
+@pytest.mark.usefixtures("_restored")
+@pytest.mark.parametrize("level", ["debug", "info", "error"])
+def test_sdks_never_write_what_they_send(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level, "json")
+    for name in (
+        "openai",
+        "openai._base_client",
+        "anthropic",
+        "httpcore2.http11",
+        "sse_starlette.sse",
+    ):
+        logging.getLogger(name).debug("the prompt")
+    logging.getLogger("gateway.anything").error("ours")
+    lines = capsys.readouterr().err.splitlines()
+    assert [orjson.loads(line)["message"] for line in lines] == ["ours"]
+
+
+@pytest.mark.usefixtures("_restored")
+def test_lines_of_the_server_look_like_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    logging.getLogger("uvicorn.error").warning("odd")
+    line = orjson.loads(capsys.readouterr().err)
+    assert (line["logger"], line["message"]) == ("uvicorn.error", "odd")
