@@ -49,7 +49,7 @@ def frame(data: bytes, event: str | None = None) -> bytes:
 def _mend(value: object) -> object:
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode()
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case Mapping():
             return {str(_mend(key)): _mend(item) for key, item in value.items()}
         case list() | tuple():
