@@ -322,6 +322,23 @@ async def test_revisions_grow_in_the_order_of_settlement(
     assert order[-1] == "last"
 
 
+def test_a_failed_start_lets_go_of_everything(url: str, path: Path) -> None:
+    SQLiteLedger(url).keys()
+    connection = sqlite3.connect(path)
+    connection.execute("ALTER TABLE usage_rows RENAME TO hidden")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="no such table"):
+            SQLiteLedger(url).start()
+    # The connection above has the file locked, so that SQLite keeps what it closes for reuse.
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+    connection.execute("ALTER TABLE hidden RENAME TO usage_rows")
+    connection.close()
+    ledger = SQLiteLedger(url)
+    ledger.start()
+    ledger.close()
+
+
 def test_a_place_that_cannot_be_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="file"):
