@@ -58,7 +58,10 @@ _KINDS = {
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
-_RANGES = {"greater_than_equal": "below_min_value", "less_than_equal": "above_max_value"}
+_RANGES = {
+    "greater_than_equal": ("below minimum value", ">=", "below_min_value"),
+    "less_than_equal": ("above maximum value", "<=", "above_max_value"),
+}
 
 
 def parse(body: Mapping[str, object], size: int) -> ChatRequest:
@@ -73,7 +76,7 @@ def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     }
     _check_stop(options.get("stop"))
     tools = _check_tools(body.get("tools"))
-    _check_choice(options.get("tool_choice"), tools)
+    _check_choice(options.get("tool_choice"))
     return ChatRequest(
         model=fields.model,
         messages=check_messages(body["messages"]),
@@ -134,7 +137,7 @@ def _check_tool(place: str, tool: object) -> None:
         raise wrong_type(f"{place}.function.parameters", "an object", parameters)
 
 
-def _check_choice(choice: object, tools: list[Mapping[str, object]]) -> None:
+def _check_choice(choice: object) -> None:
     if choice is None:
         return
     if isinstance(choice, str):
@@ -160,14 +163,14 @@ def _translate(error: ValidationError) -> InvalidRequest:
         case kind if kind in _KINDS:
             return wrong_type(param, _KINDS[kind], value)
         case kind if kind in _RANGES:
-            number = "integer" if isinstance(value, int) else "decimal"
+            said, sign, code = _RANGES[kind]
             bound = context.get("ge", context.get("le"))
-            word = ">=" if "ge" in context else "<="
+            number = "decimal" if isinstance(bound, float) else "integer"
             return InvalidRequest(
-                f"Invalid '{param}': {number} {_RANGES[kind].replace('_', ' ')}. "
-                f"Expected a value {word} {bound}, but got {value} instead.",
+                f"Invalid '{param}': {number} {said}. "
+                f"Expected a value {sign} {bound:g}, but got {value} instead.",
                 param=param,
-                code=f"{number}_{_RANGES[kind]}",
+                code=f"{number}_{code}",
             )
         case _:
             return InvalidRequest(
