@@ -19,7 +19,8 @@ from gateway.records import Call
 from gateway.request import ChatRequest, check_messages, missing, wrong_type
 from gateway.sse import dump, frame
 
-_READ = frozenset({"model", "messages", "message", "tools", "stream"})
+_READ = frozenset({"model", "messages", "message", "tools", "n", "stream", "stream_options"})
+_LONGEST_MODEL = 256
 
 
 class NativeWire:
@@ -34,6 +35,12 @@ class NativeWire:
             raise missing("model")
         if not isinstance(model, str) or not model:
             raise wrong_type("model", "a string that is not empty", model)
+        if len(model) > _LONGEST_MODEL:
+            raise InvalidRequest(
+                f"Invalid 'model': more than {_LONGEST_MODEL} characters.", param="model"
+            )
+        if body.get("n") not in (None, 1):
+            raise InvalidRequest("One answer at a time: 'n' has to be 1.", param="n")
         stream = body.get("stream", True)
         if not isinstance(stream, bool):
             raise wrong_type("stream", "a boolean", stream)
@@ -44,7 +51,11 @@ class NativeWire:
             model=model,
             messages=check_messages(_messages(body)),
             tools=tools,
-            options={name: value for name, value in body.items() if name not in _READ},
+            options={
+                name: value
+                for name, value in body.items()
+                if value is not None and name not in _READ
+            },
             stream=stream,
             include_usage=True,
             size=size,
