@@ -53,7 +53,7 @@ class Notifications:
         return self._tell(call_id, "started", {})
 
     def progress(self, event: ToolCallProgress) -> bytes:
-        record: dict[str, object] = {"message": event.message}
+        record: dict[str, object] = {"message": event.message} if event.message else {}
         if event.progress is not None:
             record["progress"] = event.progress
         if event.total is not None:
@@ -96,7 +96,9 @@ def _read(arguments: str) -> tuple[object, str | None]:
     """The arguments as JSON where they are, and the one line that says what the call is about."""
     try:
         value = orjson.loads(arguments)
-    except orjson.JSONDecodeError:
+        # The parser takes four times the depth that can be written again, here within a chunk.
+        orjson.dumps([[[value]]])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return arguments, arguments
     if isinstance(value, dict):
         query = value.get("query")
@@ -116,8 +118,10 @@ def _describe(told: _Told, status: str, more: dict[str, object]) -> dict[str, ob
     match status:
         case "started":
             text = f"Running {told.tool}{about}"
-        case "progress":
+        case "progress" if "message" in more:
             text = f"{told.tool}: {more['message']}"
+        case "progress":
+            text = f"Running {told.tool}{about}"
         case "completed":
             text = f"Ran {told.tool}{about}"
         case _:
