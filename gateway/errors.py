@@ -124,7 +124,7 @@ class ProviderFailed(GatewayError):
     """A provider answered with an error. `status` is what the client gets, not what was received."""
 
     status = 502
-    code = "upstream_error"
+    code: str | None = "upstream_error"
 
     def __init__(
         self,

@@ -94,7 +94,9 @@ class Ledger(Protocol):
     Without `start` it serves the operator's commands, also beside a running gateway.
     """
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Once is enough; again changes nothing. Raises `OSError` in one line for the operator."""
+        ...
 
     def close(self) -> None:
         """Writes what was handed over, then lets go. Blocks."""
@@ -104,6 +106,11 @@ class Ledger(Protocol):
 
     def find(self, secret: str, /) -> ApiKey | None:
         """The key of a secret, from memory; None when unknown. A revoked key is returned as such."""
+        ...
+
+    async def find_new(self, secret: str, /) -> ApiKey | None:
+        """The same for a secret that `find` does not know: another process may have made the key a
+        moment ago, and a key works from the moment that it is shown."""
         ...
 
     async def open(self, row: UsageRow, /) -> None:

@@ -1,5 +1,6 @@
 """Keys and usage in an embedded database: the ledger that needs nothing but a disk."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -47,6 +48,7 @@ class SQLiteLedger(Ledger):
         self._writer: Writer | None = None
         self._revision = 0
         self._ending = threading.Event()
+        self._looking = asyncio.Lock()
         self._follower: threading.Thread | None = None
 
     # Serving.
@@ -85,6 +87,16 @@ class SQLiteLedger(Ledger):
             return None
         with self._database.reading() as connection:
             return register.found_key(connection, secret)
+
+    async def find_new(self, secret: str, /) -> ApiKey | None:
+        if self._writer is not None and well_formed(secret):
+            # One at a time: whoever floods with keys that could be ones slows down nobody else.
+            async with self._looking:
+                try:
+                    await asyncio.to_thread(self._refresh)
+                except LedgerError as error:
+                    raise LedgerUnavailable("The ledger cannot be read.") from error
+        return self.find(secret)
 
     async def open(self, row: UsageRow, /) -> None:
         if self._writer is None:

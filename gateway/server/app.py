@@ -102,7 +102,9 @@ def _middleware(settings: Settings) -> list[Middleware]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
     service: Service = app.state.service
-    await asyncio.to_thread(service.ledger.start)
+    await asyncio.to_thread(
+        service.ledger.start
+    )  # again, under `sluice serve`: that changes nothing
     checkpoints = asyncio.create_task(service.calls.checkpoint())
     try:
         yield
@@ -113,8 +115,7 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         if not await service.calls.wait_until_empty(_LAST_WAIT):
             log.error("%d calls did not end", len(service.calls))
         checkpoints.cancel()
-        for upstream in service.router.upstreams.values():
-            await upstream.provider.aclose()
+        await service.aclose()
         await asyncio.to_thread(service.ledger.close)
 
 

@@ -68,6 +68,7 @@ def assemble(settings: Settings) -> Service:
         engine=ToolLoop(router, Turns(), limits),
         prices=Prices(config.prices),
         calls=Calls(),
+        tools=list(tools.values()),
         interceptors=[
             guard(cast(Interceptor, plugins.load("gateway.interceptors", name)))
             for name in config.interceptors
@@ -111,7 +112,9 @@ def _tools(settings: Settings, place: str) -> dict[str, Tool]:
     tools: dict[str, Tool] = {}
     for name, (kind, config) in _tool_rows(settings).items():
         try:
-            tools[name] = builtin.build(kind, config)
+            tool = builtin.build(kind, config)
+            tool.name = name  # a row's name is what models and notifications call it by
+            tools[name] = tool
         except ValueError as error:
             raise SettingsError(f"{place}: tools.{name}: {error}") from None
     return tools

@@ -7,7 +7,7 @@ from gateway.ports import Ledger
 from gateway.records import ApiKey
 
 
-def authenticate(headers: Mapping[str, str], ledger: Ledger) -> ApiKey:
+async def authenticate(headers: Mapping[str, str], ledger: Ledger) -> ApiKey:
     """The key in `Authorization: Bearer …`. Raises `Unauthenticated`, which never repeats a secret."""
     value = headers.get("authorization", "")
     scheme, _, secret = value.strip().partition(" ")
@@ -18,7 +18,8 @@ def authenticate(headers: Mapping[str, str], ledger: Ledger) -> ApiKey:
         )
     if scheme.lower() != "bearer" or not secret.strip():
         raise Unauthenticated("The Authorization header has to be: Bearer YOUR_KEY.")
-    key = ledger.find(secret.strip())
+    secret = secret.strip()
+    key = ledger.find(secret) or await ledger.find_new(secret)
     if key is None:
         raise Unauthenticated("Incorrect API key provided. `sluice keys create EMAIL` makes one.")
     if key.revoked:

@@ -120,9 +120,3 @@ class GatewayServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.calls.drain(self._drain)
         await super().shutdown(sockets)
-
-    @property
-    def port(self) -> int:
-        """The port that is listened on, once started."""
-        port: int = self.servers[0].sockets[0].getsockname()[1]
-        return port

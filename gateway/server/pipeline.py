@@ -102,6 +102,7 @@ class Delivery:
         self._pending: asyncio.Future[Batch] | None = None
         self._waiting: asyncio.Task[object] | None = None
         self._interruption: GatewayError | None = None
+        self._abandoned = False
         self.delivered = False
         """Whether the end of the answer was handed over."""
 
@@ -118,7 +119,7 @@ class Delivery:
         """The answer's bytes. Whole frames only, so that a heartbeat may go between any two."""
         async with aclosing(self._events):
             batch = first or await self._next()
-            while True:
+            while not self._abandoned:
                 if data := encoder.encode(batch):
                     yield data
                 if isinstance(batch[-1], Complete | Error):
@@ -134,6 +135,12 @@ class Delivery:
                 outcome.feed(await self._next())
         self._close(outcome.end)
         return outcome
+
+    def abandon(self) -> None:
+        """The client is gone: take nothing more from the engine. Said besides cancelling whoever
+        iterates `frames`, since anyio cannot cancel a task that always has something to do, and an
+        engine that floods leaves it no pause."""
+        self._abandoned = True
 
     def interrupt(self, error: GatewayError) -> None:
         if self._interruption is None:

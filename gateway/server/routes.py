@@ -54,7 +54,7 @@ class CallEndpoint:
         try:
             if self._service.calls.draining:
                 raise ShuttingDown("The server is shutting down. Try again.")
-            key = authenticate(headers, self._service.ledger)
+            key = await authenticate(headers, self._service.ledger)
         except GatewayError as error:
             # No row, since there is nobody to account it to, and therefore no request id either.
             event = error.event()
@@ -208,6 +208,7 @@ class _Exchange:
             headers=self._reply_headers(call),
             heartbeat=self._settings.heartbeat,
             send_timeout=self._settings.send_timeout,
+            on_disconnect=delivery.abandon,
         )
         await response(scope, receive, send)
 
@@ -323,20 +324,20 @@ def json_response(content: object, status: int = 200) -> Response:
 
 async def list_models(request: Request) -> Response:
     service: Service = request.app.state.service
-    authenticate(request.headers, service.ledger)
+    await authenticate(request.headers, service.ledger)
     return json_response({"object": "list", "data": await service.models.list()})
 
 
 async def show_model(request: Request) -> Response:
     service: Service = request.app.state.service
-    authenticate(request.headers, service.ledger)
+    await authenticate(request.headers, service.ledger)
     return json_response(service.models.describe(request.path_params["name"]))
 
 
 async def show_usage(request: Request) -> Response:
     """The caller's own usage row of one request."""
     service: Service = request.app.state.service
-    key = authenticate(request.headers, service.ledger)
+    key = await authenticate(request.headers, service.ledger)
     request_id = request.path_params["request_id"]
     row = await asyncio.to_thread(service.ledger.row, request_id)
     if row is None or row.key_id != key.id:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.engine.router import Router
+from gateway.engine.tools.tool import Closable, Tool
 from gateway.ports import Engine, Interceptor, Ledger
 from gateway.server.calls import Calls
 from gateway.server.models import Models
@@ -20,5 +21,14 @@ class Service:
     engine: Engine
     prices: Prices
     calls: Calls
+    tools: Sequence[Tool]
     interceptors: Sequence[Interceptor]
     """The operator's own, in order; the first is the nearest to the client."""
+
+    async def aclose(self) -> None:
+        """Let go of every connection to providers and of tools. The ledger is closed apart."""
+        for upstream in self.router.upstreams.values():
+            await upstream.provider.aclose()
+        for tool in self.tools:
+            if isinstance(tool, Closable):
+                await tool.aclose()

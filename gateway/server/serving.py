@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import socket
 
 import uvloop
 
@@ -36,21 +37,35 @@ async def _serve(settings: Settings, *, first_key: bool) -> None:
     logs.configure(settings.log_level, settings.log_format)
     app = create_app(settings)
     service: Service = app.state.service
-    server = GatewayServer(app, settings)
-    serving = asyncio.create_task(server.serve())
-    ready = asyncio.create_task(server.listening.wait())
-    await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
-    if not ready.done():
+    try:
+        await asyncio.to_thread(service.ledger.start)
+    except OSError as error:
+        raise SettingsError(str(error)) from None
+    with _listen(settings) as listener:
+        # What start-up made lives as long as the process: not worth looking at in every collection.
+        gc.collect()
+        gc.freeze()
+        server = GatewayServer(app, settings)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        ready = asyncio.create_task(server.listening.wait())
+        await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
+        if ready.done():
+            port = listener.getsockname()[1]
+            log.info("listening on http://%s:%d", settings.host, port)
+            if first_key:
+                print(await asyncio.to_thread(_welcome, service.ledger, port), flush=True)
         ready.cancel()
         await serving
-        raise SettingsError("the gateway did not start; the log line above says why")
-    # What start-up made lives as long as the process: not worth looking at in every collection.
-    gc.collect()
-    gc.freeze()
-    log.info("listening on http://%s:%d", settings.host, server.port)
-    if first_key:
-        print(await asyncio.to_thread(_welcome, service.ledger, server.port), flush=True)
-    await serving
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        place = f"{settings.host}:{settings.port}"
+        reason = error.strerror or str(error)
+        raise SettingsError(f"SLUICE_PORT: cannot listen on {place}: {reason}") from None
 
 
 def _welcome(ledger: Ledger, port: int) -> str:

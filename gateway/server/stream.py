@@ -1,11 +1,11 @@
 """The response of a streamed call."""
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 import anyio
 from sse_starlette.sse import AppStatus, EventSourceResponse, SendTimeoutError
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.sse import HEARTBEAT
 
@@ -32,9 +32,18 @@ class CallStream(EventSourceResponse):
         headers: Mapping[str, str],
         heartbeat: float,
         send_timeout: float,
+        on_disconnect: Callable[[], None],
     ) -> None:
+        async def tell(message: Message) -> None:
+            on_disconnect()
+
         super().__init__(
-            frames, headers=headers, ping=heartbeat, sep="\n", send_timeout=send_timeout
+            frames,
+            headers=headers,
+            ping=heartbeat,
+            sep="\n",
+            send_timeout=send_timeout,
+            client_close_handler_callable=tell,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -517,3 +517,14 @@ def test_rows_are_chosen_by_user_key_and_time(
 def test_a_time_without_a_zone_is_refused(ledger: Ledger) -> None:
     with pytest.raises(ValueError, match="zone"):
         ledger.usage(since=datetime(2026, 3, 1))
+
+
+async def test_a_key_that_another_process_made_works_at_once(
+    ledger: Ledger, connect: Callable[[], Ledger]
+) -> None:
+    for number in range(20):
+        minted = connect().create_key(f"new{number}@example.com")
+        found = await ledger.find_new(minted.secret)
+        assert found == minted.key
+    assert await ledger.find_new("sk-nobody") is None
+    assert await ledger.find_new(minted.secret[:-1] + "x") is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gateway.events import Json
 
@@ -36,3 +36,10 @@ class Tool(Protocol):
         """Text for the model. `arguments` is what the model wrote, parsed, not checked against the
         schema. Raises `ToolFailed`; anything else is a fault of the tool, logged and hidden."""
         ...
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """What a tool is besides when it holds connections."""
+
+    async def aclose(self) -> None: ...
