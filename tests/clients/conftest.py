@@ -1,4 +1,4 @@
-"""One gateway for a lane, as it is with no configuration at all: the demo engine and its tools."""
+"""One gateway for a lane, as it is without a configuration: the demo engine and its tools."""
 
 import time
 from collections.abc import Callable, Generator
@@ -15,7 +15,9 @@ FindRow = Callable[[str], Row]
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway, None, None]:
-    with Gateway(tmp_path_factory.mktemp("gateway")) as running:
+    # `demo-slow` takes 3 s to begin: time for a few heartbeats.
+    env = {"SLUICE_FIRST_EVENT_WAIT": "2", "SLUICE_HEARTBEAT": "0.2"}
+    with Gateway(tmp_path_factory.mktemp("gateway"), env=env) as running:
         yield running
 
 

@@ -328,6 +328,53 @@ def test_the_base_url_may_be_given_in_several_ways(base_url: str, key: str, path
     assert answer.choices[0].message.content == "hello"
 
 
+async def test_heartbeats_are_passed_over(aclient: AsyncOpenAI) -> None:
+    options: Any = {
+        "model": "demo-slow",
+        "messages": ask("say hello there"),
+        "stream": True,
+        "reasoning_effort": "none",
+    }
+
+    async def lines() -> list[str]:
+        async with aclient.chat.completions.with_streaming_response.create(**options) as raw:
+            return [line async for line in raw.iter_lines()]
+
+    async def text() -> str:
+        stream = await aclient.chat.completions.create(**options)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    on_the_line, read = await asyncio.gather(lines(), text())
+    assert ": ping" in on_the_line
+    assert read == "hello there"
+
+
+def test_options_of_all_ages_are_taken(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="demo-fast",
+        messages=[
+            {"role": "system", "content": "Be brief."},
+            {"role": "developer", "content": [{"type": "text", "text": "Be kind."}]},
+            {"role": "user", "name": "ada", "content": "My name is Ada"},
+            {"role": "assistant", "content": "Nice to meet you!"},
+            {"role": "user", "content": [{"type": "text", "text": "What is my name?"}]},
+        ],
+        frequency_penalty=0.5,
+        logit_bias={"50256": -100},
+        metadata={"trace": "1"},
+        presence_penalty=-0.5,
+        prompt_cache_key="p",
+        reasoning_effort="low",
+        safety_identifier="s",
+        service_tier="auto",
+        store=False,
+        top_p=0.9,
+        user="u",
+        verbosity="low",
+    )
+    assert answer.choices[0].message.content == "Your name is Ada."
+
+
 def test_leaving_a_stream_settles_its_row_as_cancelled(client: OpenAI, row: FindRow) -> None:
     with client.chat.completions.create(
         model="demo-long", messages=ask("Go on."), stream=True

@@ -69,6 +69,13 @@ def test_an_unknown_model_cannot_be_retrieved(client: OpenAI) -> None:
     assert caught.value.code == "model_not_found"
 
 
+def test_an_endpoint_that_is_not_there_is_not_found(client: OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.embeddings.create(model="demo-fast", input="Hi")
+    assert caught.value.code == "unknown_url"
+    assert "/v1/embeddings" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("field", "value", "param"),
     [
