@@ -15,6 +15,9 @@ from gateway.request import ChatRequest
 
 log = logging.getLogger(__name__)
 
+_OF_THIS_TARGET = frozenset({"upstream_auth", "insufficient_quota"})
+"""Codes of failures that will not pass, but that another target does not share."""
+
 LONGEST_PAUSE = 5.0
 """Seconds to wait before another attempt. A provider that asks for more gets no further one: the
 client hears of the wait and decides."""
@@ -30,7 +33,7 @@ async def ask(targets: Sequence[Target], request: ChatRequest) -> tuple[Target, 
         try:
             return await _ask_patiently(target, request)
         except ProviderFailed as error:
-            if not error.retryable:
+            if not error.retryable and error.code not in _OF_THIS_TARGET:
                 raise
             log.info(
                 "provider %s failed (%s), trying the next",

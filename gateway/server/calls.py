@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from gateway.errors import ShuttingDown
+from gateway.errors import GatewayError, ShuttingDown
 from gateway.server.account import Account
 from gateway.server.pipeline import Delivery
 
@@ -38,6 +38,8 @@ class Calls:
         self._empty = asyncio.Event()
         self._empty.set()
         self.draining = False
+        self._end: GatewayError | None = None
+        """What calls are ended with, once they are."""
 
     def __len__(self) -> int:
         return len(self._live)
@@ -47,6 +49,8 @@ class Calls:
         """Settles the row on the way out, whatever the way. Does not wait for anything."""
         self._live.add(call)
         self._empty.clear()
+        if self._end is not None:
+            call.delivery.interrupt(self._end)
         try:
             yield
         finally:
@@ -69,14 +73,13 @@ class Calls:
             asyncio.get_running_loop().call_later(grace, self.interrupt)
 
     def interrupt(self) -> None:
-        """End all calls now, each with an error that its client is told."""
+        """End all calls now, and any that was just let in, each with an error its client is told."""
         self.draining = True
+        self._end = ShuttingDown(
+            "The server is shutting down before this answer was complete. Try again."
+        )
         for call in tuple(self._live):
-            call.delivery.interrupt(
-                ShuttingDown(
-                    "The server is shutting down before this answer was complete. Try again."
-                )
-            )
+            call.delivery.interrupt(self._end)
 
     async def wait_until_empty(self, timeout: float) -> bool:
         try:

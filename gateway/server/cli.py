@@ -116,7 +116,7 @@ def list_keys(
         keys = [
             key
             for key in ledger.keys()
-            if (everything or not key.revoked) and email in (None, key.email)
+            if (everything or not key.revoked) and (email is None or email.lower() == key.email)
         ]
     if as_json:
         _print_json([key_fields(key) for key in keys])
@@ -228,12 +228,14 @@ def _serving(name: str) -> Callable[[Settings], None]:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[Ledger]:
-    try:
-        ledger = open_ledger(settings)
-    except OSError as error:
-        raise SettingsError(str(error)) from None
+    ledger = open_ledger(settings)
     try:
         yield ledger
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # A ledger says what is wrong in one line.
+        raise SettingsError(str(error)) from None
     finally:
         ledger.close()
 

@@ -12,6 +12,9 @@ from gateway.events import (
     Delta,
     Error,
     Event,
+    ToolCallDelta,
+    ToolCallProgress,
+    ToolCallReady,
     ToolCallResult,
     ToolCallStart,
 )
@@ -44,48 +47,67 @@ def guard(interceptor: Interceptor) -> Interceptor:
 async def seal(events: Events) -> Events:
     """Enforce the grammar of `gateway.events`: exactly one end, and nothing after it; one result for
     each tool call that a server or provider started. Whatever the engine raises becomes `Error`."""
-    running: dict[str, None] = {}
+    calls: dict[str, bool] = {}
     try:
-        async with aclosing(events):
+        try:
             async for batch in events:
                 if len(batch) == 1 and type(batch[0]) is Delta:
                     yield batch
                     continue
-                batch, ended = _follow(batch, running)
+                batch, ended = _follow(batch, calls)
                 if batch:
                     yield batch
                 if ended:
                     return
-        end = ProviderTruncated("The engine stopped before its answer was complete.").event()
-    except GatewayError as error:
-        end = error.event()
-    except Exception:
-        log.exception("the engine failed")
-        end = InternalError("The server had an error while processing your request.").event()
-    yield (*_cancelled(running), end)
+            end = ProviderTruncated("The engine stopped before its answer was complete.").event()
+        except GatewayError as error:
+            end = error.event()
+        except Exception:
+            log.exception("the engine failed")
+            end = InternalError("The server had an error while processing your request.").event()
+        yield (*_cancelled(calls), end)
+    finally:
+        await _close(events)
 
 
-def _follow(batch: Batch, running: dict[str, None]) -> tuple[Batch, bool]:
-    """The events of a batch that are allowed where they stand, and whether it ends the stream."""
+async def _close(events: Events) -> None:
+    try:
+        await events.aclose()
+    except Exception:  # the answer is over, or nobody hears it any more: there is no one to tell
+        log.exception("the engine failed while it was closed")
+
+
+def _follow(batch: Batch, calls: dict[str, bool]) -> tuple[Batch, bool]:
+    """The events of a batch that are allowed where they stand, and whether it ends the stream.
+
+    `calls`: those that were announced and did not end, and whether they owe a result.
+    """
     kept: list[Event] = []
     for event in batch:
         match event:
-            case ToolCallStart() if event.executor != "client":
-                running[event.call_id] = None
-            case ToolCallResult():
-                if event.call_id not in running:
+            case ToolCallStart():
+                calls[event.call_id] = event.executor != "client"
+            case ToolCallDelta() | ToolCallReady() | ToolCallProgress():
+                if event.call_id not in calls:
                     continue
-                del running[event.call_id]
+            case ToolCallResult():
+                if not calls.get(event.call_id):
+                    continue
+                del calls[event.call_id]
             case Complete() | Error():
-                return [*kept, *_cancelled(running), event], True
+                return [*kept, *_cancelled(calls), event], True
             case _:
                 pass
         kept.append(event)
     return kept, False
 
 
-def _cancelled(running: dict[str, None]) -> list[Event]:
-    return [ToolCallResult(call_id, "cancelled", "Cancelled.") for call_id in running]
+def _cancelled(calls: dict[str, bool]) -> list[Event]:
+    return [
+        ToolCallResult(call_id, "cancelled", "Cancelled.")
+        for call_id, owed in calls.items()
+        if owed
+    ]
 
 
 class Delivery:

@@ -46,7 +46,8 @@ class Prices:
         for provider_id in (provider, None):
             try:
                 price = calc_price(priced, model, provider_id=provider_id)
-            except LookupError:
+            except (LookupError, ValueError, ArithmeticError):
+                # Unknown, or usage that its rules refuse: a row without a cost, never no row.
                 continue
             return int(price.total_price * _NANOS)
         if len(self._unknown) < 10_000:

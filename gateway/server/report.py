@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import IO
 
 import orjson
@@ -16,6 +16,10 @@ _TOKENS = {
     "tokens_cache_write": "cache_write_tokens",
     "tokens_reasoning": "reasoning_tokens",
 }
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def row_fields(row: UsageRow) -> dict[str, object]:
@@ -75,13 +79,10 @@ def write_jsonl(rows: Iterable[UsageRow], file: IO[str]) -> int:
 def write_csv(rows: Iterable[UsageRow], file: IO[str]) -> int:
     """With a header. Text that a spreadsheet would take for a formula is made text by an apostrophe."""
     count = 0
-    writer: csv.DictWriter[str] | None = None
+    writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+    writer.writeheader()
     for row in rows:
-        fields = {name: value for name, value in row_fields(row).items() if name != "attributes"}
-        if writer is None:
-            writer = csv.DictWriter(file, list(fields))
-            writer.writeheader()
-        writer.writerow(_safe(fields))
+        writer.writerow(_safe(row_fields(row)))
         count += 1
     return count
 
@@ -93,8 +94,9 @@ def _safe(fields: Mapping[str, object]) -> dict[str, object]:
     }
 
 
+_COLUMNS = tuple(
+    row_fields(
+        UsageRow(id="", started_at=datetime.fromtimestamp(0, UTC), key_id="", email="", type="")
+    )
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -104,8 +104,12 @@ class _Exchange:
         try:
             await account.open()
         except LedgerUnavailable as error:
+            # No row, and therefore no request id.
             await self._failure(error.event(), {})(scope, receive, send)
             return
+        except asyncio.CancelledError:
+            account.settle()
+            raise
         if problem is not None:
             account.meter.end = problem.event()
             self._log(account.settle())

@@ -41,6 +41,10 @@ def _split(value: object) -> object:
     )
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _name_detail(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -51,6 +55,9 @@ def _name_detail(value: object) -> object:
 
 
 DetailName = Annotated[Detail, BeforeValidator(_name_detail)]
+
+
+LevelName = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
 class _Row(BaseModel):
@@ -181,7 +188,9 @@ class Settings(_Row):
     """Wires to serve, comma separated. Default: all that are installed."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Web pages that may call from a browser, comma separated; * for all. Default: none."""
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
+        "info"
+    )
     """Least level of log lines."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object per line (json), or text for people (text)."""

@@ -50,6 +50,18 @@ class Crowd:
         self.headers = {"authorization": f"Bearer {key}"}
         self.seen: set[str] = set()
         self.complete: dict[str, int] = {}
+        self._news = asyncio.Condition()
+
+    async def see(self, count: int) -> None:
+        """Until so many more responses have begun."""
+        wanted = len(self.seen) + count
+        async with self._news:
+            await self._news.wait_for(lambda: len(self.seen) >= wanted)
+
+    async def _see(self, request_id: str) -> None:
+        async with self._news:
+            self.seen.add(request_id)
+            self._news.notify_all()
 
     async def ask(self, url: str, number: int) -> None:
         """Until the gateway is gone."""
@@ -67,7 +79,7 @@ class Crowd:
         content = body()
         async with client.stream("POST", "/v1/chat/completions", content=content) as response:
             request_id = response.headers["x-request-id"]
-            self.seen.add(request_id)
+            await self._see(request_id)
             heard = b"".join([part async for part in response.aiter_bytes()])
         if heard.endswith(b"[DONE]\n\n"):
             self.complete[request_id] = heard.count(b'"content":"word "')
@@ -75,7 +87,7 @@ class Crowd:
     async def _collect(self, client: httpx2.AsyncClient) -> None:
         response = await client.post("/v1/chat/completions", content=body(stream=False))
         request_id = response.headers["x-request-id"]
-        self.seen.add(request_id)
+        await self._see(request_id)
         self.complete[request_id] = response.json()["usage"]["completion_tokens"]
 
 
@@ -87,7 +99,7 @@ async def test_twenty_kills_lose_and_double_nothing(
     for _ in range(KILLS):
         await asyncio.to_thread(gateway.start)
         asking = [asyncio.create_task(crowd.ask(gateway.url, number)) for number in range(CLIENTS)]
-        await asyncio.sleep(random.uniform(0.1, 1.0))
+        await crowd.see(random.randint(1, 150))
         await asyncio.to_thread(gateway.kill)
         await asyncio.gather(*asking)
     await asyncio.to_thread(gateway.start)

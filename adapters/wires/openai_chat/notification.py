@@ -14,6 +14,9 @@ from gateway.sse import dump, frame
 
 EVENT = "tool_notification"
 
+_LONGEST_QUERY = 200
+"""Characters. It is a headline, and stands in every frame of its call."""
+
 _STATUS: dict[ToolStatus, str] = {
     "ok": "completed",
     "error": "failed",
@@ -74,7 +77,7 @@ class Notifications:
         told = self._calls[call_id]
         self._seq += 1
         record: dict[str, object] = {"id": call_id, "tool": told.tool, "status": status}
-        if told.arguments is not None:
+        if told.arguments is not None and status != "progress":
             record["arguments"] = told.arguments
         record |= more
         record["seq"] = self._seq
@@ -82,7 +85,7 @@ class Notifications:
             return frame(dump(record), EVENT)
         top: dict[str, object] = {"tool": told.tool, "status": status}
         if told.query is not None:
-            top["query"] = told.query
+            top["query"] = told.query[:_LONGEST_QUERY]
         if "result" in more:
             top["result"] = more["result"]
         if self._dialect is Dialect.OPENWEBUI:
@@ -114,7 +117,7 @@ def _read(arguments: str) -> tuple[object, str | None]:
 def _describe(told: _Told, status: str, more: dict[str, object]) -> dict[str, object]:
     """Open WebUI's status line. Every one that is opened is closed with `done`: its shimmer never
     ends otherwise."""
-    about = f": {told.query}" if told.query else ""
+    about = f": {told.query[:_LONGEST_QUERY]}" if told.query else ""
     match status:
         case "started":
             text = f"Running {told.tool}{about}"

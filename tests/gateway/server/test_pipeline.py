@@ -18,6 +18,9 @@ from gateway.events import (
     Error,
     Event,
     StepStart,
+    ToolCallDelta,
+    ToolCallProgress,
+    ToolCallReady,
     ToolCallResult,
     ToolCallStart,
 )
@@ -114,6 +117,38 @@ async def test_a_fault_of_an_engine_is_logged_and_hidden(caplog: pytest.LogCaptu
     with caplog.at_level(logging.ERROR):
         assert await drain(seal(_failing(ValueError("details"), (HI,)))) == [HI, FAULT]
     assert "details" in caplog.text
+
+
+async def test_a_fault_of_an_engines_cleanup_does_not_come_after_the_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def engine() -> AsyncGenerator[Batch, None]:
+        try:
+            yield (HI,)
+            yield (END,)
+        finally:
+            raise ValueError("details")
+
+    with caplog.at_level(logging.ERROR):
+        assert await drain(seal(engine())) == [HI, END]
+        sealed = seal(engine())
+        assert await anext(sealed) == (HI,)
+        await sealed.aclose()
+    assert caplog.text.count("ValueError: details") == 2
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([ToolCallDelta("9", "{"), ToolCallReady("9", "{}")], id="arguments"),
+        pytest.param([ToolCallProgress("9", "half")], id="progress"),
+        pytest.param([OURS, _result("1"), ToolCallProgress("1", "late")], id="after the result"),
+    ],
+)
+async def test_events_of_a_call_that_is_not_there_are_dropped(events: list[Event]) -> None:
+    sealed = await drain(seal(stream_of([events, [HI, END]])))
+    known = [event for event in events if event in (OURS, _result("1"))]
+    assert sealed == [*known, HI, END]
 
 
 async def test_cancellation_passes_through_the_seal() -> None:
