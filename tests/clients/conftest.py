@@ -23,7 +23,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway, None
 
 @pytest.fixture(scope="session")
 def key(gateway: Gateway) -> str:
-    return new_key(gateway)
+    return gateway.key()
 
 
 @pytest.fixture(scope="session")
@@ -49,17 +49,6 @@ def row(gateway: Gateway, key: str) -> Generator[FindRow, None, None]:
             raise AssertionError(f"the row is still open: {found}")
 
         yield find
-
-
-def new_key(gateway: Gateway, email: str = "test@example.com") -> str:
-    """A key that the gateway knows: one made beside it reaches it within half a second."""
-    key = gateway.key(email)
-    with gateway.client(key) as http:
-        for _ in range(50):
-            if http.get("/v1/usage/none").status_code != httpx2.codes.UNAUTHORIZED:
-                return key
-            time.sleep(0.05)
-    raise AssertionError("the new key is not taken")
 
 
 def as_request_id(answer_id: str) -> str:

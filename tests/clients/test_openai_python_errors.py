@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from tests.clients.conftest import FindRow, new_key
+from tests.clients.conftest import FindRow
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
     CHUNKED,
@@ -168,7 +168,7 @@ def test_an_answer_that_breaks_off_is_an_error_where_the_whole_is_asked_for(
 
 
 def test_a_timeout_of_the_client_cancels_the_call(client: OpenAI, gateway: Gateway) -> None:
-    key = new_key(gateway, "impatient@example.com")
+    key = gateway.key("impatient@example.com")
     with pytest.raises(openai.APITimeoutError):
         client.with_options(api_key=key, timeout=0.5).chat.completions.create(
             model="demo-hang", messages=ask("Hi")
@@ -177,7 +177,7 @@ def test_a_timeout_of_the_client_cancels_the_call(client: OpenAI, gateway: Gatew
 
 
 def test_what_cannot_help_is_not_tried_again(client: OpenAI, gateway: Gateway) -> None:
-    key = new_key(gateway, "persistent@example.com")
+    key = gateway.key("persistent@example.com")
     eager = client.with_options(api_key=key, max_retries=2)
     with pytest.raises(openai.InternalServerError) as caught:
         eager.chat.completions.create(model="demo-fail", messages=ask("Hi"))
@@ -220,7 +220,7 @@ async def test_what_may_help_is_tried_again_after_the_time_the_model_gave(
 ) -> None:
     row = f'{{type: openai, base_url: "{upstream.url}", api_key: x, models: [m], retries: 0}}'
     with Gateway(tmp_path_factory.mktemp("flaky"), f"providers: {{flaky: {row}}}") as flaky:
-        async with AsyncOpenAI(base_url=f"{flaky.url}/v1", api_key=new_key(flaky)) as client:
+        async with AsyncOpenAI(base_url=f"{flaky.url}/v1", api_key=flaky.key()) as client:
             whole = await client.chat.completions.create(model="m", messages=ask("Hi"))
         rows = flaky.rows()
     assert whole.choices[0].message.content == "Here."
