@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Make an API key: `scripts/create_api_key.py EMAIL [NAME]`. The same as `sluice keys create`."""
 
+import os
 import sys
+from pathlib import Path
 
-from gateway.server.cli import main
-
-if __name__ == "__main__":
-    sys.argv[1:1] = ["keys", "create"]
-    main()
+# Of the environment that runs this, or else of the checkout's own: any Python may start it.
+places = (Path(sys.executable), Path(__file__).resolve().parent.parent / ".venv/bin/python")
+commands = [place.with_name("sluice") for place in places if place.with_name("sluice").exists()]
+if not commands:
+    sys.exit("There is no environment yet; `make install` makes it.")
+os.execv(commands[0], [str(commands[0]), "keys", "create", *sys.argv[1:]])

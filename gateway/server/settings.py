@@ -188,9 +188,7 @@ class Settings(_Row):
     """Wires to serve, comma separated. Default: all that are installed."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Web pages that may call from a browser, comma separated; * for all. Default: none."""
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = (
-        "info"
-    )
+    log_level: LevelName = "info"
     """Least level of log lines."""
     log_format: Literal["json", "text"] = "json"
     """One JSON object per line (json), or text for people (text)."""
