@@ -284,7 +284,7 @@ def _show_minted(minted: MintedKey, as_json: bool) -> None:
     # A key that is broken over two lines cannot be copied: the box is as wide as it has to be.
     width = max(out.width, len(minted.secret) + 16)
     Console(width=width).print(Panel(grid, title="New API key", expand=False, box=box.ROUNDED))
-    err.print("[yellow]Keep it safe: the key is not shown again.[/] Only a digest of it is stored.")
+    out.print("[yellow]Keep it safe: the key is not shown again.[/] Only a digest of it is stored.")
 
 
 def _show_key(key: ApiKey, as_json: bool) -> None:
