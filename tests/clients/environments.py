@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import venv
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,7 +41,10 @@ def node() -> tuple[Path, Path]:
     """Node.js, and a folder in which it finds `openai` and, as `openai-4`, its version 4."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
-        raise Missing(f"The tests need Node.js {LEAST_NODE} or newer with npm; {_absent(program)}.")
+        absent = "npm" if program else "node"
+        raise Missing(
+            f"The tests need Node.js {LEAST_NODE} or newer with npm; there is no {absent} here."
+        )
     version = _run(program, "--version").strip()
     if int(version.removeprefix("v").split(".")[0]) < LEAST_NODE:
         raise Missing(f"The tests need Node.js {LEAST_NODE} or newer; this is {version}.")
@@ -55,10 +58,6 @@ def node() -> tuple[Path, Path]:
 
     _keep(folder, b"\0".join(file.read_bytes() for file in NODE_FILES), build)
     return Path(program), folder
-
-
-def _absent(program: str | None) -> str:
-    return "there is no npm" if program else "there is no node"
 
 
 def _keep(folder: Path, requirements: bytes, build: Callable[[], None]) -> None:
@@ -82,18 +81,15 @@ def _lock(file: Path) -> Generator[None, None, None]:
         yield
 
 
-def _run(
-    *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> str:
+def _run(*command: str | Path, cwd: Path | None = None) -> str:
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env=env,
         capture_output=True,
         text=True,
         check=False,
         timeout=600,
     )
     if done.returncode:
-        raise Missing(f"{Path(command[0]).name} could not be run: {done.stderr[-2000:]}")
+        raise Missing(f"{' '.join(map(str, command))} failed:\n{done.stderr[-2000:]}")
     return done.stdout

@@ -126,7 +126,7 @@ def tools(client: openai.OpenAI) -> Result:
         notes = [note for event in stream if event.type == "chunk" for note in told(event.chunk)]
         first = stream.get_final_completion().choices[0]
     calls = first.message.tool_calls or []
-    results = [
+    results: list[Any] = [
         {"role": "tool", "tool_call_id": call.id, "content": '{"degrees": 17}'} for call in calls
     ]
     message: Any = first.message.model_dump(exclude_none=True)
@@ -143,7 +143,7 @@ def tools(client: openai.OpenAI) -> Result:
 
 def errors(client: openai.OpenAI) -> Result:
     found: Result = {}
-    for name, options in {
+    requests: dict[str, dict[str, Any]] = {
         "key": {"api_key": "sk-wrong"},
         "model": {"model": "gpt-none"},
         "field": {"temperature": 3},
@@ -151,7 +151,8 @@ def errors(client: openai.OpenAI) -> Result:
         "failure": {"model": "demo-fail"},
         "break": {"model": "demo-break"},
         "cut": {"model": "demo-cut"},
-    }.items():
+    }
+    for name, options in requests.items():
         fields: Any = {"model": "demo-fast", "messages": ask("count to 9"), **options}
         one = client.with_options(api_key=fields.pop("api_key", client.api_key), max_retries=0)
         text = ""

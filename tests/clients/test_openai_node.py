@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-node")]
 
 PROGRAM = Path(__file__).parent / "node" / "cases.mjs"
 LOCK = json.loads((PROGRAM.parent / "package-lock.json").read_text())
-VERSIONS = {
+VERSIONS: dict[str, str] = {
     sdk: LOCK["packages"][f"node_modules/{sdk}"]["version"] for sdk in ("openai", "openai-4")
 }
 DIALECTS = {"openai": "named", "openai-4": "inline"}
@@ -31,7 +31,7 @@ TOLD = [
 Run = Callable[..., dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=VERSIONS, ids=VERSIONS.values())
+@pytest.fixture(scope="module", params=list(VERSIONS), ids=list(VERSIONS.values()))
 def sdk(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -42,7 +42,16 @@ def run(sdk: str, base_url: str, key: str) -> Run:
     node, folder = environments.node()
 
     def run(case: str, key: str = key) -> dict[str, Any]:
-        command = [node, "--no-deprecation", "--input-type=module", "-", sdk, case, base_url, key]
+        command: list[str | Path] = [
+            node,
+            "--no-deprecation",
+            "--input-type=module",
+            "-",
+            sdk,
+            case,
+            base_url,
+            key,
+        ]
         result = play(command, PROGRAM, cwd=folder)
         assert result.pop("version") == VERSIONS[sdk]
         return result

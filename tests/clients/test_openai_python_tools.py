@@ -58,7 +58,10 @@ def complete(client: OpenAI, text: str, *, stream: bool, **options: Any) -> Chat
     """The same answer in both ways."""
     options = {"tools": [WEATHER], **options}
     if not stream:
-        return client.chat.completions.create(model="demo-fast", messages=ask(text), **options)
+        whole: ChatCompletion = client.chat.completions.create(
+            model="demo-fast", messages=ask(text), **options
+        )
+        return whole
     with client.chat.completions.stream(
         model="demo-fast", messages=ask(text), **options
     ) as streamed:
