@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 _FRESH = 60.0
 """Seconds for which a provider's own list is believed."""
+_AGAIN = 5.0
+"""Seconds after which it is asked again when it did not answer."""
 _PATIENCE = 3.0
 """Seconds to wait for it. Clients give the whole list about ten."""
 
@@ -71,5 +73,6 @@ class Models:
                         )
                 except (GatewayError, TimeoutError) as error:
                     # The last list stands: a provider that is down still has its models.
+                    listing.read_at -= _FRESH - _AGAIN
                     log.warning("provider %s does not list its models: %s", provider, error)
         return listing.names

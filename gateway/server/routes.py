@@ -213,6 +213,7 @@ class _Exchange:
             heartbeat=self._settings.heartbeat,
             send_timeout=self._settings.send_timeout,
             on_disconnect=delivery.abandon,
+            finished=lambda: delivery.delivered,
         )
         await response(scope, receive, send)
 

@@ -33,7 +33,11 @@ class CallStream(EventSourceResponse):
         heartbeat: float,
         send_timeout: float,
         on_disconnect: Callable[[], None],
+        finished: Callable[[], bool],
     ) -> None:
+        """`finished`: whether the last frame is out, after which nothing may come."""
+        self._finished = finished
+
         async def tell(message: Message) -> None:
             on_disconnect()
 
@@ -61,5 +65,5 @@ class CallStream(EventSourceResponse):
         while self.active:
             await anyio.sleep(self.ping_interval)
             async with self._send_lock:
-                if self.active:
+                if self.active and not self._finished():
                     await self._send_with_timeout(send, message)
