@@ -38,6 +38,12 @@ class ChatRequest:
     """Bytes of the request's body, from which the prompt's tokens are estimated if need be."""
 
 
+def function_name(tool: Json) -> object:
+    """The name in a declared tool, where it is one of a function."""
+    function = tool.get("function")
+    return function.get("name") if isinstance(function, Mapping) else None
+
+
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 

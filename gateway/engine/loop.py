@@ -3,7 +3,8 @@
 A round ends with text, with calls of tools, or with both. Calls of our tools are run at once, side
 by side, and their results go to the model in the next round. Calls of the client's tools end the
 answer: they are the client's to run. When both kinds are called in one round ours still run, and
-`turns` keeps what the client does not see until it comes back.
+`turns` keeps what the client does not see until it comes back: their results, and the thinking that
+some providers want to have back with the calls.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ from gateway.events import (
 )
 from gateway.ports import Batch, Events
 from gateway.records import Call
-from gateway.request import ChatRequest, Message
+from gateway.request import ChatRequest, Message, function_name
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class ToolLoop:
             end = answer.close_round(round_)
             if end is None:
                 continue
-            if round_.theirs and answer.ran_tools:
+            if round_.theirs and (answer.ran_tools or round_.thoughts):
                 ids = [item.call_id for item in round_.theirs]
                 self._turns.keep(call.key.id, ids, answer.rows)
             yield (end,)
@@ -137,8 +138,8 @@ class _Round:
 
     def take(self, batch: Batch) -> Batch:
         """The events for the client. `Complete` ends a round, not yet the answer, and is held back."""
-        if not self.tools:
-            # Nothing to run means nothing to remember: the next round will not come.
+        if not self.tools and (not self.request.tools or self.request.n > 1):
+            # No tools, no later round, nothing to remember.
             last = batch[-1]
             if type(last) is Complete:
                 self.complete = last
@@ -173,7 +174,8 @@ class _Round:
 
     def _announce(self, event: ToolCallStart) -> Event:
         call_id = event.call_id
-        if call_id in self.taken or _recurs(call_id, event.name):
+        kept = self.tools or self.thoughts
+        if kept and (call_id in self.taken or _recurs(call_id, event.name)):
             call_id = f"call_{uuid.uuid4().hex}"
         self.taken.add(call_id)
         tool = self.tools.get(event.name)
@@ -294,10 +296,13 @@ class _Answer:
 
 def _offered(request: ChatRequest, route: Route) -> dict[str, Tool]:
     """Our tools for this request, by name. A tool of the client with the same name stands before ours;
-    a request for several answers gets none, since each would need a history of its own."""
+    a request for several answers gets none, since each would need a history of its own, and so does
+    one that forces a call of the client's tools, which ours must not stand in for."""
     if request.n > 1 or request.options.get("tool_choice") == "none":
         return {}
-    theirs = {_name(tool) for tool in request.tools}
+    if request.tools and request.options.get("tool_choice", "auto") != "auto":
+        return {}
+    theirs = set(map(function_name, request.tools))
     return {tool.name: tool for tool in route.tools if tool.name not in theirs}
 
 
@@ -305,11 +310,6 @@ def _recurs(call_id: str, name: str) -> bool:
     """Whether a provider made an id by counting (`call_0`, `functions.search:0`). It would come again
     in another conversation of the same key, and `Turns` could not tell the two apart."""
     return len(call_id) < 9 or name in call_id or _COUNTED.search(call_id) is not None
-
-
-def _name(tool: Json) -> object:
-    function = tool.get("function")
-    return function.get("name") if isinstance(function, Mapping) else None
 
 
 def _declare(tool: Tool) -> Json:

@@ -3,13 +3,14 @@
 Fields that are not named here belong to the provider and are forwarded as they came.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidRequest
-from gateway.request import ChatRequest, check_messages, missing, wrong_type
+from gateway.request import ChatRequest, check_messages, function_name, missing, wrong_type
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
@@ -76,7 +77,8 @@ def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     }
     _check_stop(options.get("stop"))
     tools = _check_tools(body.get("tools"))
-    _check_choice(options.get("tool_choice"))
+    _check_choice(options.get("tool_choice"), tools)
+    _check_old_fields(options)
     return ChatRequest(
         model=fields.model,
         messages=check_messages(body["messages"]),
@@ -120,6 +122,18 @@ def _check_tools(tools: object) -> list[Mapping[str, object]]:
     return tools
 
 
+_FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def _check_old_fields(options: Mapping[str, object]) -> None:
+    """What came before tools would have to come back as `function_call`, which is not spoken here."""
+    for old, new in (("functions", "tools"), ("function_call", "tool_choice")):
+        if old in options:
+            raise InvalidRequest(
+                f"'{old}' is not supported; use '{new}'.", param=old, code="unsupported_parameter"
+            )
+
+
 def _check_tool(place: str, tool: object) -> None:
     if not isinstance(tool, dict):
         raise wrong_type(place, "an object", tool)
@@ -132,23 +146,46 @@ def _check_tool(place: str, tool: object) -> None:
         raise missing(f"{place}.function")
     if not isinstance(function.get("name"), str) or not function["name"]:
         raise missing(f"{place}.function.name")
+    if not _FUNCTION_NAME.fullmatch(function["name"]):
+        raise InvalidRequest(
+            f"Invalid '{place}.function.name': string does not match pattern. "
+            "Expected a string that matches the pattern '^[a-zA-Z0-9_-]{1,64}$'.",
+            param=f"{place}.function.name",
+            code="invalid_value",
+        )
     parameters = function.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise wrong_type(f"{place}.function.parameters", "an object", parameters)
 
 
-def _check_choice(choice: object) -> None:
-    if choice is None:
-        return
-    if isinstance(choice, str):
-        if choice not in ("none", "auto", "required"):
+def _check_choice(choice: object, tools: Sequence[Mapping[str, object]]) -> None:
+    """A choice may force only what the client brings: the gateway's own tools are the model's to choose."""
+    match choice:
+        case None | "none" | "auto":
+            return
+        case "required":
+            pass
+        case str():
             raise InvalidRequest(
                 f"Invalid value: {choice[:60]!r}. Supported values are: 'none', 'auto', and 'required'.",
                 param="tool_choice",
                 code="invalid_value",
             )
-    elif not isinstance(choice, dict):
-        raise wrong_type("tool_choice", "one of a string or object", choice)
+        case {"type": "function", "function": {"name": str() as name}} if tools:
+            if name not in map(function_name, tools):
+                raise InvalidRequest(
+                    f"Invalid value for 'tool_choice': function {name[:64]!r} is not in 'tools'.",
+                    param="tool_choice",
+                    code="invalid_value",
+                )
+        case dict():
+            pass
+        case _:
+            raise wrong_type("tool_choice", "one of a string or object", choice)
+    if not tools:
+        raise InvalidRequest(
+            "'tool_choice' is only allowed when 'tools' are specified.", param="tool_choice"
+        )
 
 
 def _translate(error: ValidationError) -> InvalidRequest:

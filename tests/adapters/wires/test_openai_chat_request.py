@@ -29,7 +29,6 @@ def test_fields_that_the_gateway_reads_are_taken_and_all_others_passed_on_as_the
         "response_format": {"type": "json_object"},
         "logit_bias": {"50256": -100},
         "seed": 7,
-        "functions": [{"name": "old"}],
         "something_new": {"a": [1]},
     }
     request = _parse(
@@ -68,7 +67,8 @@ def test_null_is_as_not_given() -> None:
         {"tools": [{"type": "function", "function": {"name": "x", "parameters": None}}]},
         {"tools": [TOOL] * 128},
         {"tool_choice": "none"},
-        {"tool_choice": {"type": "function", "function": {"name": "look"}}},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "look"}}},
         {"stream_options": {}},
         {"stream_options": {"include_usage": None}},
         {"metadata": {"a": "b"}},
@@ -207,6 +207,35 @@ def _missing(param: str) -> tuple[str, str, str]:
                 "tool_choice",
                 "invalid_value",
                 "Invalid value: 'any'. Supported values are: 'none', 'auto', and 'required'.",
+            ),
+        ),
+        (
+            {"tool_choice": "required"},
+            ("tool_choice", None, "'tool_choice' is only allowed when 'tools' are specified."),
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "no"}}},
+            (
+                "tool_choice",
+                "invalid_value",
+                "Invalid value for 'tool_choice': function 'no' is not in 'tools'.",
+            ),
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a b"}}]},
+            (
+                "tools[0].function.name",
+                "invalid_value",
+                "Invalid 'tools[0].function.name': string does not match pattern. "
+                "Expected a string that matches the pattern '^[a-zA-Z0-9_-]{1,64}$'.",
+            ),
+        ),
+        (
+            {"functions": [{"name": "old"}]},
+            (
+                "functions",
+                "unsupported_parameter",
+                "'functions' is not supported; use 'tools'.",
             ),
         ),
         ({"tool_choice": 5}, _type("tool_choice", "one of a string or object", "an integer")),

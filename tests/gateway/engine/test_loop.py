@@ -594,6 +594,33 @@ async def test_a_forced_choice_is_forced_once(forced: object) -> None:
 # Both kinds of tools
 
 
+@pytest.mark.parametrize("forced", ["required", {"type": "function"}], ids=["any", "one"])
+async def test_ours_do_not_stand_in_for_a_forced_call_of_the_clients(forced: object) -> None:
+    model = ScriptedModel(calls((CLIENT_ID, "locate", "{}")))
+    request = a_request(tools=[CLIENT_TOOL], options={"tool_choice": forced})
+    await _answer(_loop(model, ScriptedTool()), request)
+    assert model.requests[0].tools == [CLIENT_TOOL]
+
+
+async def test_thinking_comes_back_with_the_clients_call_that_it_led_to() -> None:
+    thought = [(ReasoningDelta("Where?", signature="sig"),)]
+    model = ScriptedModel([*thought, *calls(("call_1", "locate", "{}"))], says("Done"))
+    loop = _loop(model)
+    events = await _answer(loop, a_request(tools=[CLIENT_TOOL]))
+    (start,) = [event for event in events if isinstance(event, ToolCallStart)]
+    history = _client_history(None, start.call_id)
+    await _answer(loop, a_request(tools=[CLIENT_TOOL], messages=history))
+    row = model.requests[1].messages[1]
+    assert row["reasoning_details"] == [{"text": "Where?", "signature": "sig"}]
+    assert model.requests[1].messages[2:] == history[2:]
+
+
+async def test_a_clients_call_without_anything_hidden_keeps_the_providers_id() -> None:
+    model = ScriptedModel(calls(("call_1", "locate", "{}")))
+    events = await _answer(_loop(model), a_request(tools=[CLIENT_TOOL]))
+    assert ToolCallStart("call_1", "locate", "client") in events
+
+
 def _client_history(text: str | None, *call_ids: str) -> list[Message]:
     """What a client sends back: the one assistant row that it saw, and its own results."""
     made = [
