@@ -136,8 +136,9 @@ class DemoProvider:
 def perform(request: ChatRequest) -> Iterator[Batch]:
     """The answer as it is streamed: a batch for each word, and one with `Complete`."""
     limit = _limit(request.options)
+    seed = _seed(request)
     parts = [
-        _Part(request, index, _script(request, index), limit) for index in range(max(request.n, 1))
+        _Part(request, index, script, limit, seed) for index, script in enumerate(_scripts(request))
     ]
     for beats in zip_longest(*(part.beats() for part in parts)):
         yield [event for beat in beats if beat for event in beat]
@@ -150,19 +151,32 @@ def perform(request: ChatRequest) -> Iterator[Batch]:
     yield [Complete(reasons[0], reasons[0], usage, further=tuple(reasons[1:]))]
 
 
-def _script(request: ChatRequest, index: int) -> Script:
+def _scripts(request: ChatRequest) -> Sequence[Script]:
+    """One for each choice. What it takes does not grow with their number: that is a stranger's."""
+    count = max(request.n, 1)
     if request.model == "demo-echo":
-        return Script(text=last_text(request.messages))
+        return [Script(text=last_text(request.messages))] * count
     if request.model == "demo-long":
         text = prose(LONG, last_text(request.messages))
-        return Script("This is meant to be long, so I begin right away.", text)
-    return write(request, index)
+        return [Script("This is meant to be long, so I begin right away.", text)] * count
+    return write(request)
+
+
+def _seed(request: ChatRequest) -> str:
+    """Differs between conversations, and is the same each time."""
+    rows = request.messages
+    texts = [text_of(row.get("content")) for row in rows[-4:]]
+    return hashlib.sha256(
+        repr((request.model, len(rows), texts)).encode("utf-8", "replace")
+    ).hexdigest()
 
 
 class _Part:
     """One choice while it is streamed, and the count of what was streamed of it."""
 
-    def __init__(self, request: ChatRequest, index: int, script: Script, limit: int | None) -> None:
+    def __init__(
+        self, request: ChatRequest, index: int, script: Script, limit: int | None, seed: str
+    ) -> None:
         self.reason: FinishReason = "tool_calls" if script.calls else "stop"
         self.tokens = 0
         self.thoughts = 0
@@ -170,12 +184,7 @@ class _Part:
         self._index = index
         self._script = script
         self._left = math.inf if limit is None else limit
-        # Differs between conversations and between choices, and is the same each time.
-        rows = request.messages
-        texts = [text_of(row.get("content")) for row in rows[-4:]]
-        self._seed = hashlib.sha256(
-            repr((request.model, index, len(rows), texts)).encode("utf-8", "replace")
-        ).hexdigest()
+        self._seed = f"{seed} {index}"
 
     def beats(self) -> Iterator[Batch]:
         text = _before(self._script.text, self._request.options.get("stop"))

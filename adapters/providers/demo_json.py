@@ -3,6 +3,9 @@
 Values come from the text where it offers plausible ones, and are made up where it does not; either
 way the result fits the schema. Keywords that no API accepts in such schemas (`not`, `if`, …) are
 not read.
+
+A schema is a stranger's: what it asks for is metered, and its patterns are run only by an engine that
+takes linear time. Else one request could stop the whole gateway.
 """
 
 import math
@@ -11,19 +14,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from pydantic_core import SchemaError, SchemaValidator, core_schema
+
 Schema: TypeAlias = Mapping[str, object]
 
 MAX_DEPTH = 12
 """Where a schema that refers to itself is brought to an end."""
 MAX_ITEMS = 1_000
 MAX_VALUES = 2_000
+MAX_WORK = 200_000
+"""Steps and characters that one value may take."""
+MAX_LENGTH = 100_000
+MAX_PATTERN = 200
+"""Characters of a pattern that is looked at."""
+MAX_MATCH = 1_000
+"""Characters of a text that is made for a pattern."""
+MAX_HINTS = 100
 
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w]*\w)")
+_NUMBER = re.compile(r"(?<![\w.])-?\d{1,18}(?:,\d{3}){0,6}(?:\.\d{1,18})?(?!\w)")
 _QUOTED = re.compile(r"[\"“«]([^\"”»]{1,200})[\"”»]|(?<!\w)['‘]([^'’]{1,200})['’](?!\w)")
 _NAMES = re.compile(r"[A-ZÅÄÖØÆÉ][\w'’\-]*(?:\s+(?:[A-ZÅÄÖØÆÉ][\w'’\-]*))*")
 _PLACE = re.compile(r"\b(?:in|at|near|from|to|for)\s+(?=[A-ZÅÄÖØÆÉ])")
-_EMAIL = re.compile(r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
+_EMAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+")
 _URL = re.compile(r"https?://[^\s<>\"')]+")
 _ISO_DATE = re.compile(r"\b\d{4}-\d{2}-\d{2}\b")
 _DAY = re.compile(
@@ -73,9 +86,16 @@ _FORMATS: Mapping[str, str] = {
 
 def fill(schema: object, text: str, answer: str = "", *, every: bool = True) -> object:
     """A value that fits. `answer` is what would be said in prose; without `every`, optional members
-    are left out unless the text speaks of them."""
+    are left out unless the text speaks of them. Raises `TooMuch`."""
     root = schema if isinstance(schema, Mapping) else {}
     return _Filler(root, _Hints.of(text, answer), every).value(schema, "", 0)
+
+
+class TooMuch(ValueError):
+    """The schema asks for more than a demo should write."""
+
+    def __init__(self) -> None:
+        super().__init__("The schema asks for more than the demo model can write.")
 
 
 @dataclass(slots=True)
@@ -84,6 +104,14 @@ class _Hints:
 
     text: str
     answer: str
+    folded: str
+    spoken: frozenset[str]
+    denies: bool
+    emails: list[str]
+    urls: list[str]
+    days: list[str]
+    total: float | None
+    """The last number of the answer."""
     quoted: list[str]
     names: list[str]
     places: list[str]
@@ -104,8 +132,22 @@ class _Hints:
         for start in _PLACE.finditer(text):
             if found := _NAMES.match(text, start.end()):
                 places.append(found[0])
-        numbers = [float(number.replace(",", "")) for number in _NUMBER.findall(text)]
-        return cls(text, answer, quoted, names, places, numbers)
+        totals = _numbers(answer)
+        return cls(
+            text=text,
+            answer=answer,
+            folded=text.casefold(),
+            spoken=_words(text),
+            denies=_NO.search(text) is not None,
+            emails=_EMAIL.findall(text)[:MAX_HINTS],
+            urls=_URL.findall(text)[:MAX_HINTS],
+            days=(_ISO_DATE.findall(text) or _DAY.findall(text))[:MAX_HINTS],
+            total=totals[-1] if totals else None,
+            quoted=quoted[:MAX_HINTS],
+            names=names[:MAX_HINTS],
+            places=places[:MAX_HINTS],
+            numbers=_numbers(text)[:MAX_HINTS],
+        )
 
     def take(self, offered: Sequence[str]) -> str | None:
         """The first that was not used yet, else the last that there is."""
@@ -131,27 +173,30 @@ class _Hints:
 
     def _special(self, words: frozenset[str]) -> str | None:
         if "email" in words or "mail" in words:
-            return self.take(_EMAIL.findall(self.text)) or _FORMATS["email"]
+            return self.take(self.emails) or _FORMATS["email"]
         if words & {"url", "uri", "link", "href", "website"}:
-            return self.take(_URL.findall(self.text)) or _FORMATS["uri"]
+            return self.take(self.urls) or _FORMATS["uri"]
         if words & {"date", "day", "when", "deadline"}:
-            found = _ISO_DATE.findall(self.text) or _DAY.findall(self.text)
-            return self.take(found) or _FORMATS["date"]
+            return self.take(self.days) or _FORMATS["date"]
         return None
 
     def number(self, words: frozenset[str]) -> float | None:
-        if words & _ANSWER_NAMES and (found := _NUMBER.findall(self.answer)):
-            return float(found[-1].replace(",", ""))
+        if words & _ANSWER_NAMES and self.total is not None:
+            return self.total
         return self.numbers.pop(0) if self.numbers else None
 
-    def speaks_of(self, words: frozenset[str], values: Sequence[object] = ()) -> bool:
-        spoken = _words(self.text)
-        return bool(words & spoken) or any(self.mentions(value) for value in values)
-
     def mentions(self, value: object) -> bool:
-        return isinstance(value, str) and bool(
-            value and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", self.text, re.I)
-        )
+        """Whether a text stands in ours as words of their own."""
+        sought = value.casefold() if isinstance(value, str) else ""
+        start = self.folded.find(sought) if sought else -1
+        while start >= 0:
+            end = start + len(sought)
+            if not _WORDLIKE.search(
+                self.folded[max(start - 1, 0) : start] + self.folded[end : end + 1]
+            ):
+                return True
+            start = self.folded.find(sought, start + 1)
+        return False
 
 
 class _Filler:
@@ -160,16 +205,18 @@ class _Filler:
         self._hints = hints
         self._every = every
         self._made = 0
+        self._work = 0
 
     def value(self, given: object, name: str, depth: int) -> object:
         self._made += 1
+        self._spend(5 + len(name))
         if depth > 3 * MAX_DEPTH:
             return None  # it demands itself without end: nothing can fit
         schema = self._resolve(given)
         if "const" in schema:
             return schema["const"]
         if options := _list(schema.get("enum")):
-            return next((one for one in options if self._hints.mentions(one)), options[0])
+            return next((one for one in options if self._mentioned(one)), options[0])
         match self._kind(schema, depth):
             case "object":
                 return self._object(schema, depth)
@@ -178,7 +225,7 @@ class _Filler:
             case "integer" | "number" as kind:
                 return self._number(schema, name, whole=kind == "integer")
             case "boolean":
-                return not _NO.search(self._hints.text)
+                return not self._hints.denies
             case "null":
                 return None
             case _:
@@ -187,27 +234,53 @@ class _Filler:
     def _resolve(self, given: object) -> Schema:
         """The schema with references followed, and one branch taken where there are several."""
         schema: dict[str, object] = dict(given) if isinstance(given, Mapping) else {}
+        self._spend(1 + len(schema))
         for _ in range(MAX_DEPTH):
             if isinstance(reference := schema.pop("$ref", None), str):
-                schema = _merge(self._find(reference), schema)
+                schema = self._merge(self._find(reference), schema)
             elif parts := _list(schema.pop("allOf", None)):
                 for part in parts:
-                    schema = _merge(schema, part if isinstance(part, Mapping) else {})
+                    schema = self._merge(schema, part if isinstance(part, Mapping) else {})
             elif branches := _list(schema.get("anyOf")) or _list(schema.get("oneOf")):
                 rest = {key: item for key, item in schema.items() if key not in ("anyOf", "oneOf")}
-                schema = _merge(rest, self._branch(branches))
+                schema = self._merge(rest, self._branch(branches))
             else:
                 break
         return schema
 
+    def _merge(self, one: Schema, other: Schema) -> dict[str, object]:
+        """Both at once: members and requirements add up, of the rest the second counts."""
+        merged = {**one, **other}
+        first, second = one.get("properties"), other.get("properties")
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            merged["properties"] = {**first, **second}
+            self._spend(len(first) + len(second))
+        if required := [*_names(one.get("required")), *_names(other.get("required"))]:
+            merged["required"] = required
+        self._spend(1 + len(merged) + len(required))
+        return merged
+
+    def _spend(self, amount: int) -> None:
+        self._work += amount
+        if self._work > MAX_WORK:
+            raise TooMuch
+
+    def _mentioned(self, value: object) -> bool:
+        self._spend(1)
+        if isinstance(value, str) and value:
+            self._spend(len(value) + self._hints.folded.count(value[0].casefold()) // 10)
+        return self._hints.mentions(value)
+
     def _branch(self, branches: Sequence[object]) -> Schema:
+        self._spend(len(branches))
         known = [branch for branch in branches if isinstance(branch, Mapping)]
         for branch in known:
-            if any(self._hints.mentions(one) for one in _list(branch.get("enum"))):
+            if any(self._mentioned(one) for one in _list(branch.get("enum"))):
                 return branch
         return next((branch for branch in known if branch.get("type") != "null"), {"type": "null"})
 
     def _find(self, reference: str) -> Schema:
+        self._spend(len(reference))
         target: object = self._root
         for part in reference.removeprefix("#").strip("/").split("/"):
             part = part.replace("~1", "/").replace("~0", "~")
@@ -233,7 +306,8 @@ class _Filler:
     def _object(self, schema: Schema, depth: int) -> Mapping[str, object]:
         properties = schema.get("properties")
         properties = properties if isinstance(properties, Mapping) else {}
-        required = [key for key in _list(schema.get("required")) if isinstance(key, str)]
+        required = _names(schema.get("required"))
+        self._spend(len(properties) + len(required))
         made: dict[str, object] = {}
         for key, part in properties.items():
             if key in required or self._wanted(key, part, depth):
@@ -243,7 +317,7 @@ class _Filler:
             if key not in made:
                 made[key] = self.value(extra, key, depth + 1)
         number = 0
-        while len(made) < _whole(schema.get("minProperties"), 0):
+        while len(made) < min(_whole(schema.get("minProperties"), 0), MAX_ITEMS):
             number += 1
             made.setdefault(f"key_{number}", self.value(extra, "", depth + 1))
         return made
@@ -253,10 +327,11 @@ class _Filler:
             return False
         if self._every:
             return True
-        schema = self._resolve(part)
+        self._spend(len(key))
         words = _words(key)
-        place = bool(words & _PLACE_NAMES) and bool(self._hints.places)
-        return place or self._hints.speaks_of(words, _list(schema.get("enum")))
+        if words & self._hints.spoken or (words & _PLACE_NAMES and self._hints.places):
+            return True
+        return any(self._mentioned(one) for one in _list(self._resolve(part).get("enum")))
 
     def _member(self, part: object, key: str, depth: int) -> object:
         # A schema that contains itself has a way to end: null, or an empty list.
@@ -274,6 +349,7 @@ class _Filler:
         branches: Sequence[object] = (part,)
         if isinstance(part, Mapping):
             branches = (part, *_list(part.get("anyOf")), *_list(part.get("oneOf")))
+        self._spend(len(branches))
         refers = any(isinstance(branch, Mapping) and "$ref" in branch for branch in branches)
         return depth >= (MAX_DEPTH // 4 if refers else MAX_DEPTH // 2)
 
@@ -297,15 +373,16 @@ class _Filler:
     def _distinct(self, items: Sequence[object], schema: Schema) -> list[object]:
         made: list[object] = []
         options = [*_list(schema.get("enum"))]
+        number = 1
         for item in items:
-            number = 1
             while item in made:
+                self._spend(1 + len(made) // 10)
                 number += 1
                 if options:
                     item = options.pop(0)
                 elif isinstance(item, str):
                     item = f"{item} {number}"
-                elif isinstance(item, int | float):
+                elif isinstance(item, int | float) and not isinstance(item, bool):
                     item = item + 1
                 else:
                     break
@@ -322,33 +399,38 @@ class _Filler:
         if high is not None:
             number = min(number, high)
         step = schema.get("multipleOf")
-        if isinstance(step, int | float) and step > 0:
+        if isinstance(step, int | float) and step > 0 and math.isfinite(number / step):
             number = math.floor(number / step) * step
             if low is not None and number < low:
                 number += step
         elif whole and number != int(number):
             number = float(math.ceil(number) if high is None else math.floor(number))
+        if not math.isfinite(number):
+            return 0
         return int(number) if whole or number == int(number) else number
 
     def _string(self, schema: Schema, name: str) -> str:
         if isinstance(pattern := schema.get("pattern"), str):
-            fewest = _whole(schema.get("minLength"), 0)
-            own = self._hints.string(_words(name))
-            return _matching(pattern, own, fewest)
+            self._spend(MAX_MATCH)
+            return _matching(
+                pattern, self._hints.string(_words(name)), _whole(schema.get("minLength"), 0)
+            )
         if isinstance(kind := schema.get("format"), str) and kind in _FORMATS:
             return self._formatted(kind)
         made = self._hints.string(_words(name))
-        fewest, most = _whole(schema.get("minLength"), 0), _whole(schema.get("maxLength"), 2_000)
-        while len(made) < min(fewest, 100_000):
-            made = f"{made} demo".lstrip()
-        return made[:most]
+        fewest = min(_whole(schema.get("minLength"), 0), MAX_LENGTH)
+        if len(made) < fewest:
+            made += " demo" * math.ceil((fewest - len(made)) / 5)
+        made = made[: max(_whole(schema.get("maxLength"), 2_000), 0)]
+        self._spend(len(made))
+        return made
 
     def _formatted(self, kind: str) -> str:
         found: Sequence[str] = ()
         if kind in ("email", "idn-email"):
-            found = _EMAIL.findall(self._hints.text)
+            found = self._hints.emails
         elif kind in ("uri", "url", "iri"):
-            found = _URL.findall(self._hints.text)
+            found = self._hints.urls
         elif kind == "date":
             found = _ISO_DATE.findall(self._hints.text)
         return self._hints.take(found) or _FORMATS[kind]
@@ -358,8 +440,20 @@ def _list(value: object) -> Sequence[object]:
     return value if isinstance(value, list | tuple) else ()
 
 
+def _names(value: object) -> dict[str, None]:
+    """In their order, each once."""
+    return dict.fromkeys(one for one in _list(value) if isinstance(one, str))
+
+
 def _words(name: str) -> frozenset[str]:
     return frozenset(word.casefold() for word in _WORDS.findall(name))
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number.replace(",", "")) for number in _NUMBER.findall(text)]
+
+
+_WORDLIKE = re.compile(r"\w")
 
 
 def _singular(name: str) -> str:
@@ -386,30 +480,32 @@ def _bound(schema: Schema, closed: str, open_: str, *, whole: bool) -> float | N
     return float(math.ceil(tightest) if sign > 0 else math.floor(tightest)) if whole else tightest
 
 
-def _merge(one: Schema, other: Schema) -> dict[str, object]:
-    """Both at once: members and requirements add up, of the rest the second counts."""
-    merged = {**one, **other}
-    first, second = one.get("properties"), other.get("properties")
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        merged["properties"] = {**first, **second}
-    if required := [*_list(one.get("required")), *_list(other.get("required"))]:
-        merged["required"] = list(dict.fromkeys(required))
-    return merged
-
-
 def _matching(pattern: str, own: str, fewest: int) -> str:
     """A text that matches: the own one if it does, else one built from the pattern's parts."""
-    try:
-        expression = re.compile(pattern)
-    except re.error:  # a pattern of another dialect
+    expression = _expression(pattern)
+    if expression is None:  # a pattern of another dialect, or one that only a machine would write
         return own
-    if len(own) <= 200 and len(own) >= fewest and expression.search(own):
+    if len(own) <= 200 and len(own) >= fewest and expression.isinstance_python(own):
         return own
-    for extra in range(fewest + 2):
+    for extra in (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
         made = _Pattern(pattern, extra).text()
-        if len(made) >= fewest and expression.search(made):
+        if len(made) >= fewest and expression.isinstance_python(made):
             return made
     return own
+
+
+def _expression(pattern: str) -> SchemaValidator | None:
+    """Not `re`: there are patterns that it never comes to an end with."""
+    repeated = math.prod(int(number) for number in _REPEATED.findall(pattern[:MAX_PATTERN]))
+    if len(pattern) > MAX_PATTERN or repeated > MAX_MATCH:
+        return None
+    try:
+        return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
+    except SchemaError:
+        return None
+
+
+_REPEATED = re.compile(r"(?<=[{,])0*([1-9]\d{0,8})(?=[,}])")
 
 
 class _Pattern:
@@ -437,8 +533,8 @@ class _Pattern:
         made = ""
         while self._next() not in ("", "|", ")"):
             atom = self._atom()
-            made += atom * self._times()
-        return made
+            made += atom * min(self._times(), MAX_MATCH // max(len(atom), 1))
+        return made[:MAX_MATCH]
 
     def _times(self) -> int:
         fewest, most = 1, 1
@@ -492,7 +588,10 @@ class _Pattern:
             end += 2 if self._pattern[end] == "\\" else 1
         body = self._pattern[self._position - 1 : end + 1]
         self._position = end + 1
-        return next((char for char in _CANDIDATES if re.fullmatch(body, char)), "a")
+        expression = _expression(f"^{body}$")
+        if expression is None:
+            return "a"
+        return next((char for char in _CANDIDATES if expression.isinstance_python(char)), "a")
 
 
 _REPEAT = re.compile(r"(?:[?*+]|\{(?P<low>\d{1,4})(?P<comma>,(?P<high>\d{1,4})?)?\})[?+]?")

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 
-from adapters.providers.demo_json import fill
+from adapters.providers.demo_json import TooMuch, fill
 from adapters.providers.demo_needs import MAX_TEXT, Need, clauses, needs, places
 from adapters.providers.demo_talk import cut, talk
 from adapters.providers.demo_turn import Done, Turn, canonical, parsed, read
+from gateway.errors import InvalidRequest
 from gateway.events import Json
 from gateway.request import ChatRequest
 
@@ -64,23 +65,33 @@ class _Offer:
         return name in self.tools and argument in _properties(self.tools[name])
 
 
-def write(request: ChatRequest, choice: int = 0) -> Script:
-    """What the demo answers, or does first."""
+def write(request: ChatRequest) -> Sequence[Script]:
+    """What the demo answers, or does first: a script for each choice. Raises `InvalidRequest` for a
+    schema that asks for too much."""
     turn = read(request.messages)
-    if _REFUSE.search(turn.said):
-        return Script(reasoning="I was told to refuse, so I do.", refusal=_REFUSAL)
+    count = max(request.n, 1)
+    if _REFUSE.search(turn.said.strip()[:MAX_TEXT]):
+        return [Script(reasoning="I was told to refuse, so I do.", refusal=_REFUSAL)] * count
     offer = _offer(request)
     wanted = needs(turn.said)
-    if calls := _plan(turn, offer, wanted, request.options.get("parallel_tool_calls") is not False):
+    try:
+        calls = _plan(turn, offer, wanted, request.options.get("parallel_tool_calls") is not False)
+    except TooMuch as error:
+        raise InvalidRequest(str(error), param="tools") from error
+    if calls:
         names = ", ".join(dict.fromkeys(call.name for call in calls))
         # The thoughts of the next round follow these on the same wire.
-        return Script(reasoning=f"I need tools for this: {names}.\n", calls=calls)
-    text, sources = _answer(turn, offer, wanted, choice)
+        return [Script(reasoning=f"I need tools for this: {names}.\n", calls=calls)] * count
+    answers = [_answer(turn, offer, wanted, choice) for choice in range(count)]
     shape = request.options.get("response_format")
     if isinstance(shape, Mapping) and shape.get("type") in ("json_object", "json_schema"):
-        return Script("The answer has to be JSON, so I fill in its form.", _json(shape, turn, text))
+        try:
+            text = _json(shape, turn, answers[0][0])
+        except TooMuch as error:
+            raise InvalidRequest(str(error), param="response_format") from error
+        return [Script("The answer has to be JSON, so I fill in its form.", text)] * count
     reasoning = "I have what I need and put it into words." if turn.done else _thought(turn)
-    return Script(reasoning, text, sources=sources)
+    return [Script(reasoning, text, sources=sources) for text, sources in answers]
 
 
 _REFUSE = re.compile(
@@ -170,7 +181,7 @@ def _for_words(turn: Turn, offer: _Offer, wanted: Sequence[Need]) -> Iterator[Pl
     for name, function in offer.tools.items():
         if name in _ARGUMENT and (offer.takes(name, _ARGUMENT[name]) or name in met):
             continue
-        score = _score(name, function, spoken)
+        score = _Meaning.of(name, function).score(spoken)
         if score >= 2:
             scores[name] = score
     best = max(scores.values(), default=0)
@@ -178,11 +189,21 @@ def _for_words(turn: Turn, offer: _Offer, wanted: Sequence[Need]) -> Iterator[Pl
         yield from _filled(name, offer.tools[name], turn)
 
 
-def _score(name: str, function: Json, spoken: frozenset[str]) -> int:
-    own = _stems(name)
-    about = _stems(str(function.get("description") or ""))
-    telling = (own - _DULL) or own
-    return 2 * len(telling & spoken) + len((about - _DULL - own) & spoken)
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a function is for, by the words of its name and description."""
+
+    name: frozenset[str]
+    about: frozenset[str]
+
+    @classmethod
+    def of(cls, name: str, function: Json) -> "_Meaning":
+        own = _stems(name)
+        about = _stems(str(function.get("description") or "")[:MAX_TEXT])
+        return cls((own - _DULL) or own, about - _DULL - own)
+
+    def score(self, spoken: frozenset[str]) -> int:
+        return 2 * len(self.name & spoken) + len(self.about & spoken)
 
 
 def _filled(name: str, function: Json, turn: Turn) -> Iterator[PlannedCall]:
@@ -195,7 +216,8 @@ def _filled(name: str, function: Json, turn: Turn) -> Iterator[PlannedCall]:
         yield PlannedCall(name, json.dumps(arguments, ensure_ascii=False))
         return
     # A place that another question of the same text is about is not meant.
-    asked = [one for one in clauses(said) if _score(name, function, _stems(one))]
+    meaning = _Meaning.of(name, function)
+    asked = [one for one in clauses(said) if meaning.score(_stems(one))]
     lines = asked or [_first_line(said)]
     named = [place for line in lines for place in places(line) if place[0].isupper()]
     if len(named) == 1:

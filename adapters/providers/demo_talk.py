@@ -22,7 +22,7 @@ def talk(turn: Turn, choice: int) -> str:
             return text
     if not said:
         return f"You said nothing yet. {_HELP}"
-    return f"{_pick(_DEFAULTS, said, choice)} You said: “{cut(said, 200)}”. {_HELP}"
+    return f"{_pick(_DEFAULTS, looked, choice)} You said: “{cut(said, 200)}”. {_HELP}"
 
 
 _HELP = (
@@ -251,7 +251,7 @@ def _sentences(seed: str) -> Iterator[str]:
 
 def prose(words: int, seed: str) -> str:
     """That many words of plain sentences, the same for the same seed."""
-    return " ".join(islice(_sentences(seed), words))
+    return " ".join(islice(_sentences(seed[-MAX_TEXT:]), words))
 
 
 def cut(text: str, size: int) -> str:

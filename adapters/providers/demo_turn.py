@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from gateway.request import Message
 
 
@@ -97,8 +99,9 @@ def _calls(rows: Sequence[Message]) -> tuple[tuple[Done, ...], frozenset[tuple[s
 
 def parsed(text: str) -> Mapping[str, object]:
     try:
-        value = json.loads(text or "{}")
-    except ValueError:
+        value = orjson.loads(text or "{}")
+        orjson.dumps(value)  # what can be read may be too deep to be written again
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return {}
     return value if isinstance(value, dict) else {}
 

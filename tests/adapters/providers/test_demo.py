@@ -8,7 +8,13 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from adapters.providers.demo import MODELS, DemoProvider
-from gateway.errors import GatewayError, ProviderFailed, ProviderTruncated, UnknownModel
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    ProviderFailed,
+    ProviderTruncated,
+    UnknownModel,
+)
 from gateway.events import (
     Complete,
     Delta,
@@ -637,3 +643,54 @@ async def test_it_refuses_when_told_to() -> None:
 async def test_no_conversation_is_too_odd(messages: Sequence[Message]) -> None:
     request = ChatRequest(model="demo", messages=messages, tools=[*BUILT_IN, {}, {"function": 3}])
     assert isinstance((await events(request))[-1], Complete)
+
+
+DEEP = [
+    {"role": "user", "content": "Go on"},
+    {
+        "role": "assistant",
+        "tool_calls": [
+            {"id": "a", "function": {"name": "f", "arguments": '{"a":' * 900 + "1" + "}" * 900}},
+            {"id": "b", "function": {"name": "calculator", "arguments": "[" * 100_000}},
+        ],
+    },
+    {"role": "tool", "tool_call_id": "a", "content": '{"a":' * 100_000},
+    {"role": "tool", "tool_call_id": "b", "content": '{"a":' + "9" * 5_000 + "}"},
+]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask(" " * 300_000 + "x", model="demo-fast"),
+        ask("\n" * 300_000 + "refuse", model="demo-fast"),
+        ask("x" * 9_000_000, model="demo-fast", n=128, max_tokens=1),
+        ask("(" * 2_000 + "1+1", model="demo-fast", n=128, max_tokens=1),
+        ask("f " * 2_000, model="demo-fast", tools=[function("f", "f " * 500_000)], n=128),
+        ChatRequest(model="demo-fast", messages=DEEP),
+    ],
+    ids=["spaces", "lines", "a long text", "an endless sum", "a long description", "deep results"],
+)
+async def test_odd_input_is_answered_and_holds_nobody_up(request_: ChatRequest) -> None:
+    started = time.monotonic()
+    assert (await outcome(request_)).end
+    assert time.monotonic() - started < 10
+
+
+LONG_LIST = {"type": "array", "minItems": 1_000, "items": {"type": "string", "minLength": 999}}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": LONG_LIST}}},
+        {"tools": [function("f", a=LONG_LIST)], "tool_choice": "required"},
+    ],
+    ids=lambda asked: next(iter(asked)),
+)
+async def test_a_schema_that_asks_for_too_much_is_the_callers_fault(
+    asked: Mapping[str, object],
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await outcome(ask("f", **asked))
+    assert caught.value.param == next(iter(asked))

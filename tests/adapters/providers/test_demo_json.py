@@ -1,9 +1,10 @@
+import json
 from collections.abc import Mapping
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from adapters.providers.demo_json import fill
+from adapters.providers.demo_json import TooMuch, fill
 
 STRING = {"type": "string"}
 
@@ -149,3 +150,58 @@ def test_optional_members_are_left_out_unless_spoken_of() -> None:
     schema["required"] = ["location"]
     assert fill(schema, "Weather in Oslo", every=False) == {"location": "Oslo"}
     assert fill(schema, "Weather in Oslo, 3 days", every=False) == {"location": "Oslo", "days": 3}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (form(a={**STRING, "pattern": "^(a+)+$"}), 'say "' + "a" * 60 + '!"'),
+        (form(a={**STRING, "pattern": "(" * 5_000 + ")" * 5_000}), ""),
+        (form(a={**STRING, "pattern": "^a{99999999999999999999}$"}), ""),
+        (form(a={**STRING, "pattern": "^((b{9999}){9999}){9999}$"}), ""),
+        (form(a={**STRING, "pattern": "^((((((((a+)+)+)+)+)+)+)+)+$", "minLength": 1e308}), ""),
+        (form(a={**STRING, "pattern": "["}), ""),
+        (form(a={**STRING, "minLength": 1e308}), ""),
+        (form(a={**STRING, "maxLength": -5}), ""),
+        (form(a={"type": "integer", "minimum": 1e308, "multipleOf": 5e-324}), ""),
+        (form(a={"type": "number", "minimum": 1.5e308, "multipleOf": 1.1e308}), ""),
+        (form(a={"type": "integer", "exclusiveMinimum": 1.7e308}), ""),
+        (form(answer={"type": "number"}), "9" * 4_000),
+        (form(a={"type": "array", "minItems": 1e308, "items": {"type": "null"}}), ""),
+        (form(a={"enum": [{}, [], None]}, b={"type": [{}, []]}, c={"format": []}), ""),
+        ({"allOf": [{"required": [{}, [], 1]}, {"required": ["a"]}]}, ""),
+        (form(**{f"email_{i}": STRING for i in range(500)}), "a" * 4_000 + "a@" * 1_000),
+    ],
+)
+def test_what_nothing_can_fit_is_answered_all_the_same(schema: object, text: str) -> None:
+    made = json.dumps(fill(schema, text), allow_nan=False)
+    assert len(made) < 200_000
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        form(**{f"k{i}": {**STRING, "minLength": 100_000} for i in range(1_000)}),
+        form(**{f"k{i}": {"$ref": "#"} for i in range(10)}),
+        {"type": "object", "minProperties": 1e308, "additionalProperties": {"minLength": 1_000}},
+        {"allOf": [{"properties": {f"k{i}": {}}} for i in range(20_000)]},
+        {"type": "array", "prefixItems": [{"prefixItems": [{}] * 3_000}] * 50},
+        form(a={"enum": ["x" * 100 for _ in range(100_000)]}),
+        form(
+            a={
+                "type": "array",
+                "minItems": 1_000,
+                "items": {
+                    "type": "array",
+                    "uniqueItems": True,
+                    "minItems": 1_000,
+                    "items": {"type": "integer"},
+                },
+            }
+        ),
+    ],
+    ids=["long texts", "itself tenfold", "members", "parts", "items", "options", "distinct items"],
+)
+def test_a_schema_that_asks_for_too_much_is_refused(schema: object) -> None:
+    with pytest.raises(TooMuch):
+        fill(schema, "hello")
