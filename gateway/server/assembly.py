@@ -50,6 +50,7 @@ _KNOWN: Mapping[str, tuple[str, str, str]] = {
 def assemble(settings: Settings) -> Service:
     """Raises `SettingsError` or `PluginError`. Does no I/O on the network; the ledger is not started."""
     config, place = settings.file, str(settings.config)
+    plugins.look_in(settings.config.parent)
     tools = _tools(settings, place)
     upstreams = {
         name: _upstream(name, row, tools, place) for name, row in _provider_rows(settings).items()

@@ -1,6 +1,7 @@
 """A plug-in by its name: an entry point of an installed package, or `module:attribute`."""
 
 import importlib
+import sys
 from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
 
@@ -10,6 +11,13 @@ PACKAGES = ("gateway", "adapters", "keys")
 
 class PluginError(Exception):
     """One line for the operator."""
+
+
+def look_in(folder: Path) -> None:
+    """Find modules of `module:attribute` in this folder, too. It comes last, and hides nothing."""
+    path = str(folder.resolve())
+    if path not in sys.path:
+        sys.path.append(path)
 
 
 def load(group: str, name: str) -> object:
@@ -37,7 +45,9 @@ def _attribute(group: str, name: str) -> object:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
-            raise PluginError(f"{group}: there is no module {module!r}") from error
+            raise PluginError(
+                f"{group}: there is no module {module!r} in the environment or beside sluice.yaml"
+            ) from error
         raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
