@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
+from gateway.sse import dump
+
 _QUESTION = "What time is it in Oslo and Tokyo, and what is 17 * 23?"
 
 console = Console(highlight=False)
@@ -38,7 +40,13 @@ def run(url: str, key: str, model: str | None) -> bool:
     ) as http:
         client = OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=60)
         trial = _Trial(url, client, http, model or "")
-        failures = [name for name, step in _STEPS if not _try(name, step, trial)]
+        failures: list[str] = []
+        for name, step in _STEPS:
+            if not _try(name, step, trial):
+                failures.append(name)
+                if step in _NEEDED:
+                    console.print("\n[red]Failed.[/] The other steps need this one.")
+                    return False
     console.print()
     if failures:
         console.print(f"[red]{len(failures)} of {len(_STEPS)} failed:[/] {', '.join(failures)}")
@@ -55,7 +63,7 @@ def _try(name: str, step: Callable[[_Trial], str], trial: _Trial) -> bool:
     except Failed as error:
         console.print(f"  [red]✗[/] {escape(str(error))}")
         return False
-    except (openai.APIError, httpx2.HTTPError) as error:
+    except (openai.APIError, httpx2.HTTPError, ValueError) as error:
         console.print(f"  [red]✗[/] {escape(type(error).__name__)}: {escape(str(error))}")
         return False
     console.print(f"  [green]✓[/] {escape(said)} [dim]({time.monotonic() - started:.2f} s)[/]")
@@ -63,7 +71,12 @@ def _try(name: str, step: Callable[[_Trial], str], trial: _Trial) -> bool:
 
 
 def _reach(trial: _Trial) -> str:
-    response = trial.http.get("/readyz")
+    try:
+        response = trial.http.get("/readyz")
+    except httpx2.ConnectError as error:
+        raise Failed(
+            f"nothing answers at {trial.url}: is it running? Another address is named with --url."
+        ) from error
     if response.status_code != 200:
         raise Failed(f"{trial.url}/readyz answered {response.status_code}")
     return f"{trial.url} is ready"
@@ -116,7 +129,9 @@ def _stream(trial: _Trial) -> str:
 
 
 def _print_notification(notification: dict[str, object]) -> None:
-    detail = notification.get("result") or notification.get("arguments") or ""
+    detail = notification.get("result") or ""
+    if not detail and (arguments := notification.get("arguments")):
+        detail = dump(arguments).decode()
     line = Text(f"  ⚙ {notification['tool']} {notification['status']} ", style="cyan")
     line.append(" ".join(str(detail).split()), style="dim")
     line.truncate(console.width - 1, overflow="ellipsis")
@@ -210,10 +225,12 @@ def _settled(trial: _Trial, request_id: str) -> dict[str, object]:
         response = trial.http.get(f"/v1/usage/{request_id}")
         response.raise_for_status()
         row: dict[str, object] = response.json()
+        if not isinstance(row, dict) or row.get("object") != "usage":
+            raise Failed(f"/v1/usage/{request_id} is no usage row: is this a Sluice?")
         if row["status"] != "open":
-            break
+            return row
         time.sleep(0.1)
-    return row
+    raise Failed(f"the row of {request_id} is still open")
 
 
 _STEPS: tuple[tuple[str, Callable[[_Trial], str]], ...] = (
@@ -225,3 +242,6 @@ _STEPS: tuple[tuple[str, Callable[[_Trial], str]], ...] = (
     ("Refuse what is wrong", _refuse),
     ("Usage rows", _account),
 )
+
+_NEEDED = (_reach, _list_models)
+"""Without an address and a key that is taken, the others would only say the same again."""

@@ -3,9 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -24,7 +25,13 @@ from gateway.server.ledgers import open_ledger
 from gateway.server.report import key_fields, write_csv, write_jsonl
 from gateway.server.settings import Settings, SettingsError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A streaming gateway for AI clients. Settings come from the environment, .env and sluice.yaml.",
+    epilog="Exit codes: 0 done, 1 a check failed, 2 a mistake in the command or the settings.",
+)
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
 
@@ -33,10 +40,15 @@ out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
-Email = Annotated[str | None, typer.Option(help="Only this user's.")]
-Since = Annotated[str | None, typer.Option(help="From: 90m, 24h, 7d, or a date like 2026-11-30.")]
-Until = Annotated[str | None, typer.Option(help="Until: the same forms.")]
-Reference = Annotated[str, typer.Argument(help="The key's id, its masked form, or the key itself.")]
+Email = Annotated[str | None, typer.Option(help="Only this user's.", metavar="EMAIL")]
+Since = Annotated[
+    str | None,
+    typer.Option(help="From: 90m, 24h, 7d, or a date like 2026-11-30 (UTC).", metavar="WHEN"),
+]
+Until = Annotated[str | None, typer.Option(help="Until: the same forms.", metavar="WHEN")]
+Reference = Annotated[
+    str, typer.Argument(help="The key's id, its masked form, or the key itself.", metavar="KEY")
+]
 
 
 def main() -> None:
@@ -50,10 +62,26 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(f"sluice {version(plugins.DISTRIBUTION)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None: ...
+
+
 @app.command()
 def serve() -> None:
-    """Run the gateway."""
-    _serving("serve")(_settings())
+    """Run the gateway until Ctrl-C or SIGTERM."""
+    with suppress(KeyboardInterrupt):  # how it is meant to end
+        _serving("serve")(_settings())
 
 
 @app.command()
@@ -61,31 +89,41 @@ def dev() -> None:
     """Run the gateway for trying it out: readable logs, and a first key with commands to paste."""
     environ = _environ()
     environ.setdefault("SLUICE_LOG_FORMAT", "text")
-    _serving("serve_dev")(Settings.load(environ))
+    with suppress(KeyboardInterrupt):
+        _serving("serve_dev")(Settings.load(environ))
 
 
 @app.command()
 def check(
-    key: Annotated[str, typer.Argument(help="An API key of the gateway.")],
+    key: Annotated[str, typer.Argument(help="An API key of the gateway.", metavar="KEY")],
     url: Annotated[
-        str | None, typer.Option(help="Base URL. Default: where the settings listen.")
+        str | None,
+        typer.Option(
+            help="Base URL, without /v1. Default: where the settings listen.", metavar="URL"
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Model to ask. Default: demo, else the first.")
+        str | None,
+        typer.Option(help="Model to ask. Default: demo, else the first.", metavar="MODEL"),
     ] = None,
 ) -> None:
     """Try a running gateway from outside: models, streams, notifications, usage rows."""
     settings = _settings()
     run = cast(Callable[[str, str, str | None], bool], plugins.load("", "gateway.server.check:run"))
-    passed = run(url or f"http://localhost:{settings.port}", key, model)
+    if url is None and settings.port == 0:
+        raise SettingsError(
+            "--url: missing; with SLUICE_PORT=0 only the gateway's log knows the port"
+        )
+    base = (url or settings.url(settings.port)).rstrip("/").removesuffix("/v1")
+    passed = run(base, key, model)
     raise typer.Exit(0 if passed else 1)
 
 
 @keys_app.command("create")
 def create_key(
-    email: Annotated[str, typer.Argument(help="Whose key it is.")],
-    name: Annotated[str, typer.Argument(help="What it is for.")] = "",
-    tier: Annotated[str, typer.Option(help="A tier of sluice.yaml.")] = "default",
+    email: Annotated[str, typer.Argument(help="Whose key it is.", metavar="EMAIL")],
+    name: Annotated[str, typer.Argument(help="What it is for.", metavar="NAME")] = "",
+    tier: Annotated[str, typer.Option(help="A tier of sluice.yaml.", metavar="TIER")] = "default",
     notifications: Annotated[
         Dialect | None, typer.Option(help="Dialect of tool_notification for this key.")
     ] = None,
@@ -111,7 +149,7 @@ def list_keys(
     everything: Annotated[bool, typer.Option("--all", help="Revoked keys as well.")] = False,
     as_json: Json = False,
 ) -> None:
-    """All keys that work, oldest first."""
+    """Keys that work, oldest first; with --all those that were revoked, too."""
     with _ledger(_settings()) as ledger:
         keys = [
             key
@@ -154,7 +192,10 @@ def rotate_key(reference: Reference, as_json: Json = False) -> None:
 @app.command()
 def usage(
     email: Email = None,
-    key: Annotated[str | None, typer.Option(help="Only this key's.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Only this key's: its id, masked form or itself.", metavar="KEY"),
+    ] = None,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
@@ -183,7 +224,8 @@ def usage(
 @app.command()
 def export(
     file: Annotated[
-        Path | None, typer.Argument(help="Where to write. Default: standard output.")
+        Path | None,
+        typer.Argument(help="Where to write. Default: standard output.", metavar="FILE"),
     ] = None,
     form: Annotated[
         Literal["jsonl", "csv"] | None,
@@ -293,24 +335,42 @@ def _show_key(key: ApiKey, as_json: bool) -> None:
         return
     grid = Table.grid(padding=(0, 2))
     for name, value in key_fields(key).items():
-        grid.add_row(name.replace("_", " "), "-" if value in (None, "") else _escape(str(value)))
+        grid.add_row(name.replace("_", " "), _words(value))
     out.print(Panel(grid, title=_escape(key.masked), expand=False, box=box.ROUNDED))
+
+
+def _words(value: object) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return _escape(str(value))
+
+
+def _table(*headings: str, shrinks: Collection[str], right: Collection[str] = ()) -> Table:
+    """Where there is no room, the columns of `shrinks` are shortened and no other: half an id or
+    half a status is of no use."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in headings:
+        table.add_column(
+            heading,
+            no_wrap=heading not in shrinks,
+            overflow="ellipsis",
+            justify="right" if heading in right else "left",
+        )
+    return table
 
 
 def _key_table(keys: Sequence[ApiKey]) -> Table:
     wide = out.width >= 120
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("Id", no_wrap=True)
-    table.add_column("Key", no_wrap=True)
-    table.add_column("User", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("Name", no_wrap=True, overflow="ellipsis", ratio=1)
+    headings = ["Id", "Key", "User", "Name"]
     if wide:
-        for heading in ("Tier", "Created", "Last used"):
-            table.add_column(heading, no_wrap=True)
-        for heading in ("Requests", "Tokens"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        headings += ["Tier", "Created", "Last used", "Requests", "Tokens"]
     if any(key.revoked for key in keys):
-        table.add_column("Revoked", no_wrap=True)
+        headings.append("Revoked")
+    table = _table(*headings, shrinks=("User", "Name"), right=("Requests", "Tokens"))
     for key in keys:
         table.add_row(*_key_cells(key, wide))
     return table
@@ -322,7 +382,7 @@ def _key_cells(key: ApiKey, wide: bool) -> list[str]:
         cells += [
             _escape(key.tier),
             f"{key.created_at:%Y-%m-%d}",
-            f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "-",
+            f"{key.last_used_at:%Y-%m-%d}" if key.last_used_at else "-",
             f"{key.requests:,}",
             f"{key.tokens:,}",
         ]
@@ -336,17 +396,17 @@ _COLOURS = {"ok": "green", "open": "cyan", "cancelled": "yellow", "interrupted":
 
 def _usage_table(rows: Sequence[UsageRow]) -> Table:
     wide = out.width >= 120
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("Time (UTC)" if wide else "UTC", no_wrap=True, min_width=14 if wide else 8)
-    table.add_column("User", no_wrap=True, overflow="ellipsis")
-    table.add_column("Model", no_wrap=True, overflow="ellipsis")
+    headings = ["Time (UTC)" if wide else "UTC", "User", "Model"]
     if wide:
-        table.add_column("Type", no_wrap=True)
-        table.add_column("Provider", no_wrap=True)
-        table.add_column("Secs", justify="right", no_wrap=True)
-    for heading, width in (("In", 5), ("Out", 5), ("Cost $", 7)):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=width)
-    table.add_column("Status", no_wrap=True, min_width=11)
+        headings += ["Type", "Provider", "Secs"]
+    headings += ["In", "Out", "Cost $", "Status"]
+    if wide and any(row.error_code for row in rows):
+        headings.append("Error")
+    table = _table(
+        *headings,
+        shrinks=("User", "Model", "Provider", "Error"),
+        right=("Secs", "In", "Out", "Cost $"),
+    )
     for row in rows:
         table.add_row(*_usage_cells(row, wide))
     return table
@@ -354,7 +414,6 @@ def _usage_table(rows: Sequence[UsageRow]) -> Table:
 
 def _usage_cells(row: UsageRow, wide: bool) -> list[str]:
     mark = {"reported": "", "estimated": "~", "partial": "≥"}[row.counted]
-    reason = f" {row.error_code}" if row.error_code and wide else ""
     more = [row.type, _escape(row.provider), f"{row.duration_ms / 1000:.2f}"] if wide else []
     return [
         f"{row.started_at:%m-%d %H:%M:%S}" if wide else f"{row.started_at:%H:%M:%S}",
@@ -364,7 +423,8 @@ def _usage_cells(row: UsageRow, wide: bool) -> list[str]:
         f"{mark}{row.usage.input_tokens:,}",
         f"{mark}{row.usage.output_tokens:,}",
         "-" if row.cost_nanos is None else f"{row.cost_nanos / 1e9:.5f}",
-        f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]{_escape(reason)}",
+        f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]",
+        *([_escape(row.error_code)] if wide and row.error_code else []),
     ]
 
 

@@ -1,9 +1,12 @@
 """Running the gateway: from settings to a listening process."""
 
 import asyncio
+import errno
 import gc
 import logging
 import socket
+import sys
+from pathlib import Path
 
 import uvloop
 
@@ -51,9 +54,12 @@ async def _serve(settings: Settings, *, first_key: bool) -> None:
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
         if ready.done():
             port = listener.getsockname()[1]
-            log.info("listening on http://%s:%d", settings.host, port)
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            log.info("listening on http://%s:%d", host, port)
             if first_key:
-                print(await asyncio.to_thread(_welcome, service.ledger, port), flush=True)
+                model = await _first_model(service)
+                url = settings.url(port)
+                print(await asyncio.to_thread(_welcome, service.ledger, url, model), flush=True)
         ready.cancel()
         await serving
 
@@ -64,41 +70,67 @@ def _listen(settings: Settings) -> socket.socket:
         return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         place = f"{settings.host}:{settings.port}"
-        reason = error.strerror or str(error)
-        raise SettingsError(f"SLUICE_PORT: cannot listen on {place}: {reason}") from None
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(
+                f"SLUICE_PORT: cannot listen on {place}, which another program does;"
+                " set another port in the environment or in .env"
+            ) from None
+        # Python adds the address once more.
+        reason = (error.strerror or str(error)).partition(" (while ")[0]
+        variable = "SLUICE_PORT" if error.errno == errno.EACCES else "SLUICE_HOST"
+        raise SettingsError(f"{variable}: cannot listen on {place}: {reason}") from None
 
 
-def _welcome(ledger: Ledger, port: int) -> str:
+async def _first_model(service: Service) -> str:
+    """A model to try: the demo one if there is one, else the first of the settings or of a provider."""
+    names = list(service.router.routes) or [str(row["id"]) for row in await service.models.list()]
+    return "demo" if "demo" in names or not names else names[0]
+
+
+def _program(name: str) -> str:
+    """How to call a program of this environment from this folder."""
+    path = Path(sys.executable).with_name(name)
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _welcome(ledger: Ledger, url: str, model: str) -> str:
     working = [key for key in ledger.keys() if not key.revoked]
-    if working:
-        lines = [
-            f"Keys there are: {len(working)}. The secret of a key is shown only when it is made:"
-        ]
-        return "\n".join(["", *lines, "", "    .venv/bin/sluice keys create you@example.com", ""])
-    return _snippets(ledger.create_key("you@example.com", "First key"), port)
-
-
-def _snippets(minted: MintedKey, port: int) -> str:
+    if not working:
+        return _snippets(ledger.create_key("you@example.com", "First key"), url, model)
+    keys = "There is a key" if len(working) == 1 else f"There are {len(working)} keys"
     return f"""
-Sluice is ready on http://localhost:{port}, with a demo engine and real tools. Your first key,
-which is not shown again:
+Sluice is ready on {url}. Ctrl-C stops it.
+{keys} already; a secret is shown only when it is made. To make another one:
+
+    {_program("sluice")} keys create you@example.com
+"""
+
+
+def _snippets(minted: MintedKey, url: str, model: str) -> str:
+    about = ", with a demo engine and real tools" if model == "demo" else ""
+    return f"""
+Sluice is ready on {url}{about}. Ctrl-C stops it.
+Your first key, which is not shown again:
 
     {minted.secret}
 
-Try it:
+Try it, in another terminal:
 
-curl -N http://localhost:{port}/v1/chat/completions \\
+curl -N {url}/v1/chat/completions \\
   -H "Authorization: Bearer {minted.secret}" \\
   -H "Content-Type: application/json" \\
-  -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user",
+  -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user",
        "content": "What time is it in Oslo and Tokyo, and what is 17 * 23?"}}]}}'
 
-.venv/bin/python - <<'END'
+{_program("python")} - <<'END'
 from openai import OpenAI
-client = OpenAI(base_url="http://localhost:{port}/v1", api_key="{minted.secret}")
+client = OpenAI(base_url="{url}/v1", api_key="{minted.secret}")
 question = "What time is it in Oslo and Tokyo, and what is 17 * 23?"
 for chunk in client.chat.completions.create(
-    model="demo", stream=True, messages=[{{"role": "user", "content": question}}]
+    model="{model}", stream=True, messages=[{{"role": "user", "content": question}}]
 ):
     notification = (chunk.model_extra or {{}}).get("tool_notification")
     if notification:
@@ -108,5 +140,5 @@ for chunk in client.chat.completions.create(
 print()
 END
 
-Then look at what it used: .venv/bin/sluice usage
+Then look at what it used: {_program("sluice")} usage
 """

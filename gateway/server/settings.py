@@ -221,6 +221,11 @@ class Settings(_Row):
     def ledger_url(self) -> str:
         return self.ledger or f"sqlite:///{self.data_dir / 'sluice.db'}"
 
+    def url(self, port: int) -> str:
+        """Where a client on this machine finds a gateway that listens on `port`."""
+        host = "localhost" if self.host in _ANYWHERE else self.host
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> "Settings":
         """Reads the file that `SLUICE_CONFIG` names. Raises `SettingsError`."""
@@ -243,6 +248,8 @@ class Settings(_Row):
 
 
 _OWN = {"file", "environ"}
+
+_ANYWHERE = {"127.0.0.1", "0.0.0.0", "::"}
 
 
 def _read(path: Path, environ: Mapping[str, str], *, required: bool) -> Config:
