@@ -49,7 +49,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """For people. Control characters are escaped: a line is a line."""
+    """For people. What there is nothing to say of is left out. Control characters are escaped: a line
+    is a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = _line(self, record)
@@ -57,7 +58,9 @@ class TextFormatter(logging.Formatter):
             f"{line.pop('time')} {line.pop('level'):7} {line.pop('logger')}: {line.pop('message')}"
         )
         error = line.pop("error", None)
-        rest = "".join(f" {name}={value}" for name, value in line.items())
+        rest = "".join(
+            f" {name}={value}" for name, value in line.items() if value is not None and value != ""
+        )
         text = (head + rest).encode("unicode_escape").decode("ascii")
         return text if error is None else f"{text}\n{error}"
 

@@ -1,7 +1,7 @@
 """Usage rows and keys as other programs read them: one flat record each, JSON lines or CSV."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import IO
 
@@ -77,21 +77,25 @@ def write_jsonl(rows: Iterable[UsageRow], file: IO[str]) -> int:
 
 
 def write_csv(rows: Iterable[UsageRow], file: IO[str]) -> int:
-    """With a header. Text that a spreadsheet would take for a formula is made text by an apostrophe."""
+    """With a header. Text that a spreadsheet would take for a formula is made text by an apostrophe;
+    `stream` is `true` or `false`, as in JSON."""
     count = 0
     writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
     writer.writeheader()
     for row in rows:
-        writer.writerow(_safe(row_fields(row)))
+        writer.writerow({name: _safe(value) for name, value in row_fields(row).items()})
         count += 1
     return count
 
 
-def _safe(fields: Mapping[str, object]) -> dict[str, object]:
-    return {
-        name: "'" + value if isinstance(value, str) and value.startswith(_FORMULA) else value
-        for name, value in fields.items()
-    }
+def _safe(value: object) -> object:
+    match value:
+        case str() if value.startswith(_FORMULA):
+            return "'" + value
+        case bool():
+            return str(value).lower()
+        case _:
+            return value
 
 
 _COLUMNS = tuple(

@@ -94,6 +94,11 @@ def test_a_long_message_and_a_long_traceback_are_cut() -> None:
     assert len(told["message"]) == len(told["error"]) == 8192
 
 
+def test_text_for_people_leaves_out_what_says_nothing() -> None:
+    line = TextFormatter().format(_record("x", code=None, provider="", tokens=0))
+    assert line.endswith(": x tokens=0")
+
+
 def test_text_for_people_is_one_line_whatever_a_client_sent() -> None:
     line = TextFormatter().format(_record("a\nb\r\x1b[31m\u2028", model="m\n2030-01-01 error"))
     assert line.splitlines() == [line]

@@ -105,6 +105,7 @@ def test_a_table_has_a_header_and_a_line_for_each_row() -> None:
     assert told[0]["cost_usd"] == "0.001234567"
     assert told[0]["time"] == "2026-11-30T12:00:00.123Z"
     assert told[0]["error_code"] == ""
+    assert {row["stream"] for row in told} <= {"true", "false"}
     assert told[1]["model"] == ""
 
 
