@@ -61,7 +61,7 @@ lock: .venv/installed-dev ## Take new versions of everything into the lock files
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --all-extras pyproject.toml -c requirements.lock -o requirements-dev.lock
+	  --no-annotate --no-header --extra test --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean: ## Remove environments and caches; data stays.
 	@rm -rf .venv .envs .cache
