@@ -6,11 +6,14 @@ peer is waited for. A proxy in front has such limits; a gateway without one need
 
 import asyncio
 import socket
+from collections.abc import Iterator
 
+import httptools
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.server.peers import give_up
 from gateway.server.service import Service
 from gateway.server.settings import Settings
 from gateway.server.stream import ABORT
@@ -21,8 +24,29 @@ _WRITE_BUFFER = 64 * 1024
 """Bytes that wait in the process for a slow reader, after which its engine waits, too."""
 _SEND_BUFFER = 256 * 1024
 """The same in the kernel, which would take 4 MiB."""
-_VANISHED = 60
-"""Seconds after which a peer that acknowledges nothing is given up."""
+
+
+class _Parser(httptools.HttpRequestParser):
+    """Declines every wish to go on in another protocol, as a server may.
+
+    Java's HTTP client wishes for HTTP/2 in each request without TLS. What comes after such a head is
+    no HTTP/1.1 to the parser: the body would be lost, and the request told to have none.
+    """
+
+    def __init__(self, protocol: "GuardedProtocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]  # bytes are what a transport has
+        while True:
+            try:
+                super().feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                if self.get_method() == b"CONNECT":
+                    raise
+                data = self._protocol.plain_head() + data[wish.args[0] :]
+            else:
+                return
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -33,6 +57,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as theirs
         super().connection_made(transport)
+        self.parser = _Parser(self)
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         connection = transport.get_extra_info("socket")
         if connection is not None:
@@ -47,8 +72,24 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._disarm()
+        if self._wishes():
+            return
         self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._wishes():
+            super().on_message_complete()
+
+    def _wishes(self) -> bool:
+        """Whether this head asks for another protocol. Then it is read again without that."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def plain_head(self) -> bytes:
+        """The head that was read last, as if it wished for nothing."""
+        lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -81,7 +122,6 @@ def _harden(connection: socket.socket) -> None:
         ("TCP_KEEPIDLE", 20),
         ("TCP_KEEPINTVL", 10),
         ("TCP_KEEPCNT", 4),
-        ("TCP_USER_TIMEOUT", _VANISHED * 1000),
     ):
         option = getattr(socket, name, None)  # not on every platform
         if option is not None:
@@ -111,12 +151,21 @@ class GatewayServer(uvicorn.Server):
         self._service: Service = app.state.service
         self._drain = settings.drain
         self.listening = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self._watch = asyncio.create_task(give_up(self._transports))
             self.listening.set()
+
+    def _transports(self) -> Iterator[asyncio.Transport]:
+        for connection in self.server_state.connections:
+            if isinstance(connection, GuardedProtocol):
+                yield connection.transport
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.calls.drain(self._drain)
         await super().shutdown(sockets)
+        if self._watch is not None:
+            self._watch.cancel()
