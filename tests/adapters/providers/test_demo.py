@@ -3,6 +3,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -645,7 +646,7 @@ async def test_no_conversation_is_too_odd(messages: Sequence[Message]) -> None:
     assert isinstance((await events(request))[-1], Complete)
 
 
-DEEP = [
+DEEP: Sequence[Message] = [
     {"role": "user", "content": "Go on"},
     {
         "role": "assistant",
@@ -691,6 +692,7 @@ LONG_LIST = {"type": "array", "minItems": 1_000, "items": {"type": "string", "mi
 async def test_a_schema_that_asks_for_too_much_is_the_callers_fault(
     asked: Mapping[str, object],
 ) -> None:
+    request = replace(ask("f", tools=asked.get("tools", ())), options=asked)
     with pytest.raises(InvalidRequest) as caught:
-        await outcome(ask("f", **asked))
+        await outcome(request)
     assert caught.value.param == next(iter(asked))
