@@ -10,6 +10,9 @@ from email.utils import parsedate_to_datetime
 from gateway.errors import GatewayError, ProviderFailed, ProviderTimedOut, ProviderTruncated
 
 _LONGEST_MESSAGE = 1000
+_LONGEST_PARAM = 200
+_CODE = re.compile(r"[A-Za-z0-9][\w.:/-]{0,99}")
+_LONGEST_WAIT = 24 * 3600.0
 
 _KEY = re.compile(
     r"(?i:\bbearer\s+)\S{6,}"
@@ -98,7 +101,7 @@ def failure(
     said = scrub(complaint.message, secret) or (
         f"The provider {provider!r} answered with status {status}."
     )
-    code, param = complaint.code, complaint.param
+    code, param = _word(complaint.code, secret), _place(complaint.param, secret)
     retry_after = read_retry_after(headers or {})
     match status:
         case 400 | 404 | 409 | 413 | 422:
@@ -153,22 +156,33 @@ def scrub(text: str, secret: str = "") -> str:
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
+def _word(code: str | None, secret: str) -> str | None:
+    """A code as a client and an account may have it: one word, and nothing like a key."""
+    if code is None or not _CODE.fullmatch(code) or scrub(code, secret) != code:
+        return None
+    return code
+
+
+def _place(param: str | None, secret: str) -> str | None:
+    return scrub(param, secret)[:_LONGEST_PARAM] if param else None
+
+
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or a date)."""
+    """Seconds to wait, a day at most, from `retry-after-ms` or `retry-after` (seconds or a date)."""
     for header, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             seconds = float(headers.get(header, "")) * unit
         except ValueError:
             continue
         if math.isfinite(seconds):
-            return max(0.0, seconds)
+            return min(max(0.0, seconds), _LONGEST_WAIT)
     try:
         moment = parsedate_to_datetime(headers.get("retry-after", ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), _LONGEST_WAIT)
 
 
 def _text(value: object) -> str | None:
