@@ -149,3 +149,11 @@ def test_a_key_is_told_without_a_secret() -> None:
     told = key_fields(a_key(revoked_at=AT, last_used_at=AT, notifications=Dialect.BARE))
     assert (told["revoked"], told["revoked_at"]) == (True, "2026-11-30T12:00:00.123Z")
     assert (told["last_used_at"], told["notifications"]) == ("2026-11-30T12:00:00.123Z", "bare")
+
+
+def test_a_row_is_one_line_for_every_reader() -> None:
+    file = io.StringIO()
+    write_jsonl([_row(model="a\u2028b\u2029c\x85d\r\ne"), FULL], file)
+    first, second = file.getvalue().splitlines()
+    assert orjson.loads(first)["model"] == "a\u2028b\u2029c\x85d\r\ne"
+    assert orjson.loads(second) == row_fields(FULL)
