@@ -152,10 +152,14 @@ class _Exchange:
             key_id=self._key.id,
             email=self._key.email,
             type=self._wire.type,
-            model=request.model,
+            model=self._keepable(request.model),
             stream=request.stream,
             **self._intended(request),
         )
+
+    def _keepable(self, name: str) -> str:
+        """A model's name as an account may have it: where people mix up two fields, it is a key."""
+        return name if name in self._service.router.routes else logs.mask(name)
 
     def _intended(self, request: ChatRequest) -> _Intended:
         """Where the call is going, should it never get there."""
@@ -163,7 +167,10 @@ class _Exchange:
             target = self._service.router.resolve(request.model).targets[0]
         except UnknownModel:
             return {}
-        return {"provider": target.upstream.provider.name, "upstream_model": target.model}
+        return {
+            "provider": target.upstream.provider.name,
+            "upstream_model": self._keepable(target.model),
+        }
 
     async def _answer(
         self, call: Call, account: Account, scope: Scope, receive: Receive, send: Send

@@ -435,3 +435,19 @@ async def test_each_call_is_one_line_of_log_without_words_of_it(
     line = orjson.loads(lines[0])
     assert (line["message"], line["model"], line["tokens_out"]) == ("call ok", "up/m", 2)
     assert not [line for line in gateway.log if "secret" in line or "Hello" in line]
+
+
+@pytest.mark.parametrize("prefix", ["", "up/"])
+async def test_a_key_in_the_place_of_a_model_is_not_kept(
+    client: httpx2.AsyncClient, upstream: ScriptedUpstream, prefix: str
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.send(answer(404, b'{"error": {"message": "no such model"}}'))
+
+    upstream.script = refuse
+    secret = client.headers["authorization"].removeprefix("Bearer ")
+    refused = await client.post(CHAT, content=body(stream=False, model=prefix + secret))
+    assert refused.status_code == 404
+    kept = await row(client, refused)
+    assert secret not in str(kept)
+    assert kept["model"] == f"{prefix}[key]"
