@@ -49,6 +49,8 @@ _REASONS: Mapping[str, FinishReason] = {
     "pause_turn": "stop",
 }
 _CUT_SHORT = ("max_tokens", "model_context_window_exceeded", "refusal")
+_MOST = 10**12
+"""What is more is no count of tokens, and would not fit where they are added up and written."""
 _NO_JSON = b"[DONE]"  # some compatible servers end with OpenAI's last word
 
 
@@ -301,7 +303,7 @@ class MessageReader:
         counts = {**usage, **_object(usage, "output_tokens_details")}
         for name, count in counts.items():
             if isinstance(count, int) and not isinstance(count, bool):
-                self._counts[name] = max(count, self._counts.get(name, 0))
+                self._counts[name] = max(min(count, _MOST), self._counts.get(name, 0))
         read = self._counts.get("cache_read_input_tokens", 0)
         written = self._counts.get("cache_creation_input_tokens", 0)
         self._usage = Usage(

@@ -465,7 +465,11 @@ def _citation(note: Mapping[str, _Object], choice: int) -> Citation:
 
 
 def _count(value: object) -> int:
-    return max(0, int(value)) if isinstance(value, int | float) else 0
+    return max(0, min(int(value), _MOST)) if isinstance(value, int | float) else 0
+
+
+_MOST = 10**12
+"""What is more is no count, and would not fit where counts are added up and written."""
 
 
 def _usage(raw: _Object) -> Usage:
