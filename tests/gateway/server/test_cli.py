@@ -247,25 +247,6 @@ def test_ctrl_c_is_no_failure(idle: Gateway, command: str) -> None:
     assert "Traceback" not in "".join(idle.log)
 
 
-def test_a_module_beside_the_settings_is_found(tmp_path: Path) -> None:
-    (tmp_path / "shout.py").write_text(
-        "from contextlib import aclosing\n"
-        "from dataclasses import replace\n"
-        "from gateway.events import Delta\n"
-        "async def shout(call, events):\n"
-        "    async with aclosing(events):\n"
-        "        async for batch in events:\n"
-        "            yield [replace(e, text=e.text.upper()) if isinstance(e, Delta) else e\n"
-        "                   for e in batch]\n"
-    )
-    message = {"model": "demo-echo", "message": "quiet", "stream": False}
-    with (
-        Gateway(tmp_path, "interceptors: [shout:shout]") as gateway,
-        gateway.client(gateway.key()) as http,
-    ):
-        assert http.post("/chat", json=message).json()["text"] == "QUIET"
-
-
 def test_a_module_that_is_nowhere_is_told(tmp_path: Path) -> None:
     told = refused(Gateway(tmp_path, "interceptors: [nowhere:shout]"), "serve")
     assert "there is no module 'nowhere' in the environment or beside sluice.yaml" in told
