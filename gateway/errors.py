@@ -22,7 +22,7 @@ Foreign exceptions are translated into these where they are caught (`raise … f
 adapter that knows them. A message is for the client: never a key, a prompt or an internal address.
 """
 
-from gateway.events import Error
+from gateway.events import Error, Json
 
 
 class GatewayError(Exception):
@@ -166,3 +166,15 @@ class ProviderTruncated(ProviderFailed):
 
 class InternalError(GatewayError):
     code = "internal_error"
+
+
+def error_body(error: Error) -> Json:
+    """An error as OpenAI's API tells it, with all four keys: SDKs look for each of them."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }

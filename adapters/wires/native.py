@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import ClassVar
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, error_body
 from gateway.events import Citation, Complete, Delta, Error, Event, Json, Usage
 from gateway.outcome import Outcome, ToolCall
 from gateway.ports import Batch, Encoder
@@ -81,14 +81,7 @@ class NativeWire:
         return body
 
     def render_error(self, error: Error, /) -> Mapping[str, object]:
-        return {
-            "error": {
-                "message": error.message,
-                "type": error.type,
-                "param": error.param,
-                "code": error.code,
-            }
-        }
+        return error_body(error)
 
 
 class NativeEncoder:

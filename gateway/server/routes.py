@@ -20,6 +20,7 @@ from gateway.errors import (
     ShuttingDown,
     UnknownModel,
     UnknownRequest,
+    error_body,
 )
 from gateway.events import Error
 from gateway.ports import Wire
@@ -319,15 +320,7 @@ def failure(content: Mapping[str, object], error: Error, headers: Mapping[str, s
 def plain_failure(error: GatewayError) -> Response:
     """An error on a path that no wire serves, in OpenAI's shape."""
     event = error.event()
-    content = {
-        "error": {
-            "message": event.message,
-            "type": event.type,
-            "param": event.param,
-            "code": event.code,
-        }
-    }
-    return failure(content, event, {})
+    return failure(error_body(event), event, {})
 
 
 def json_response(content: object, status: int = 200) -> Response:

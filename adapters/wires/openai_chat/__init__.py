@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from adapters.wires.openai_chat.answer import render
 from adapters.wires.openai_chat.encoder import ChatEncoder
-from adapters.wires.openai_chat.parts import error_body
 from adapters.wires.openai_chat.request import parse
+from gateway.errors import error_body
 from gateway.events import Error
 from gateway.outcome import Outcome
 from gateway.ports import Encoder

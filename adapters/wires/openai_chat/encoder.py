@@ -3,7 +3,8 @@
 from typing import assert_never
 
 from adapters.wires.openai_chat.notification import Notifications
-from adapters.wires.openai_chat.parts import annotation, completion_id, error_body, usage_body
+from adapters.wires.openai_chat.parts import annotation, completion_id, usage_body
+from gateway.errors import error_body
 from gateway.events import (
     Citation,
     Complete,

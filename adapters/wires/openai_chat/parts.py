@@ -1,6 +1,6 @@
 """The pieces that a streamed and a whole answer have in common."""
 
-from gateway.events import Citation, Error, Json, Usage
+from gateway.events import Citation, Json, Usage
 from gateway.records import Call
 
 
@@ -32,15 +32,4 @@ def annotation(citation: Citation) -> Json:
             "start_index": citation.start,
             "end_index": citation.end,
         },
-    }
-
-
-def error_body(error: Error) -> Json:
-    return {
-        "error": {
-            "message": error.message,
-            "type": error.type,
-            "param": error.param,
-            "code": error.code,
-        }
     }
