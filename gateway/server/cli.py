@@ -60,6 +60,11 @@ def main() -> None:
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # A full disk behind standard output, most likely; nothing else is left untranslated.
+        err.print(f"[red]sluice:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(2)
 
 
 def _tell_version(asked: bool) -> None:
@@ -243,6 +248,8 @@ def export(
         if file is None:
             write(_with_progress(rows), sys.stdout)
             return
+        if file.is_dir():
+            raise SettingsError(f"{file}: cannot be written: it is a folder")
         partial = file.with_name(file.name + ".part")
         try:
             with partial.open("w", encoding="utf-8", newline="") as target:
@@ -292,14 +299,16 @@ def _find(ledger: Ledger, reference: str) -> ApiKey:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    if match := re.fullmatch(r"(\d+)([mhdw])", text):
-        unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[match[2]]
-        return datetime.now(UTC) - timedelta(**{unit: int(match[1])})
     try:
+        if match := re.fullmatch(r"(\d+)([mhdw])", text):
+            unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[match[2]]
+            return datetime.now(UTC) - timedelta(**{unit: int(match[1])})
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"{text!r} is no time; expected 90m, 24h, 7d or 2026-11-30") from None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise SettingsError(
+            f"{text!r:.80} is no time; expected 90m, 24h, 7d or 2026-11-30"
+        ) from None
 
 
 def _print_json(value: object) -> None:
@@ -307,7 +316,9 @@ def _print_json(value: object) -> None:
 
 
 def _escape(text: str) -> str:
-    return text.replace("[", r"\[")
+    """Text that is not ours, as a terminal may have it: no markup, and nothing that moves a cursor."""
+    shown = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
+    return shown.replace("[", r"\[")
 
 
 def _show_minted(minted: MintedKey, as_json: bool) -> None:
@@ -418,7 +429,7 @@ def _usage_cells(row: UsageRow, wide: bool) -> list[str]:
     return [
         f"{row.started_at:%m-%d %H:%M:%S}" if wide else f"{row.started_at:%H:%M:%S}",
         _escape(row.email),
-        _escape(row.model),
+        _escape(" ".join(row.model.split())),
         *more,
         f"{mark}{row.usage.input_tokens:,}",
         f"{mark}{row.usage.output_tokens:,}",

@@ -23,7 +23,10 @@ def look_in(folder: Path) -> None:
 def load(group: str, name: str) -> object:
     """What `name` stands for in `group` (`gateway.providers`, …). Raises `PluginError`."""
     if ":" in name:
-        return _attribute(group, name)
+        found = _attribute(group, name)
+        if not callable(found):
+            raise PluginError(f"{group}: {name!r} is neither a class nor a function")
+        return found
     points = {point.name: point for point in entry_points(group=group)}
     if name not in points:
         raise PluginError(
@@ -41,6 +44,8 @@ def names(group: str) -> list[str]:
 
 def _attribute(group: str, name: str) -> object:
     module, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), attribute)):
+        raise PluginError(f"{group}: expected module:attribute, got {name!r}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:

@@ -131,6 +131,10 @@ def test_a_rotated_key_keeps_what_it_is_for(idle: Gateway) -> None:
         (("keys", "create", "a@example.com", "--tier", "gold"), "expected one of default"),
         (("keys", "show", "key_none"), "there is no key 'key_none'"),
         (("usage", "--since", "yesterday"), "expected 90m, 24h, 7d or 2026-11-30"),
+        (("usage", "--since", "99999999999999999d"), "expected 90m, 24h, 7d or 2026-11-30"),
+        (("usage", "--until", "0001-01-01T00:00+23:00"), "expected 90m, 24h, 7d or 2026-11-30"),
+        (("export", "/"), "it is a folder"),
+        (("export", ""), "it is a folder"),
         (("export", "--format", "csv", "nowhere/rows.csv"), "No such file or directory"),
         (("check", "sk-any"), "--url"),
         (("nonsense",), "No such command 'nonsense'"),
@@ -250,3 +254,39 @@ def test_ctrl_c_is_no_failure(idle: Gateway, command: str) -> None:
 def test_a_module_that_is_nowhere_is_told(tmp_path: Path) -> None:
     told = refused(Gateway(tmp_path, "interceptors: [nowhere:shout]"), "serve")
     assert "there is no module 'nowhere' in the environment or beside sluice.yaml" in told
+
+
+def test_what_clients_wrote_moves_no_cursor(gateway: Gateway) -> None:
+    with gateway.client(gateway.key("cursor@example.com")) as client:
+        question = {"model": "\x1b[2J\x9b31m\r\n\u2028e\u202evil", "messages": [{"role": "user"}]}
+        assert client.post("/v1/chat/completions", json=question).status_code == 400
+        question["messages"] = [{"role": "user", "content": "x"}]
+        assert client.post("/v1/chat/completions", json=question).status_code == 404
+    shown = gateway.run("usage", "--email", "cursor@example.com").stdout
+    assert "vil" in shown
+    assert not {"\x1b", "\x9b", "\r", "\u2028", "\u202e"} & set(shown)
+
+
+def test_a_full_disk_is_told(idle: Gateway) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [SLUICE, "keys", "list"],
+            env=idle.env,
+            cwd=idle.folder,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["sluice: [Errno 28] No space left on device"]
+
+
+@pytest.mark.parametrize("name", ["os:path", ":", ".os:getcwd", "os:", "a b:c", "os:sep"])
+def test_what_is_no_plug_in_is_told(tmp_path: Path, name: str) -> None:
+    config = json.dumps({"providers": {"p": {"type": name}}})
+    said = refused(Gateway(tmp_path / "type", config), "serve")
+    assert len(said.splitlines()) == 1
+    assert "sluice.yaml: providers.p.type: gateway.providers: " in said
+    config = json.dumps({"interceptors": [name]})
+    assert len(refused(Gateway(tmp_path / "interceptor", config), "serve").splitlines()) == 1
