@@ -61,7 +61,7 @@ LevelName = Annotated[Literal["debug", "info", "warning", "error"], BeforeValida
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 _TIME, _LOOP = TimeLimits(), LoopLimits()
@@ -88,7 +88,7 @@ class LoopRow(_Row):
 class ProviderRow(_Row):
     """A row of `providers`. What is not named here is the adapter's own to check."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     type: str
     retries: int = Field(default=1, ge=0, le=10)
@@ -124,7 +124,7 @@ class ModelRow(_Row):
 class ToolRow(_Row):
     """A row of `tools`. What is not named here is the tool's own to check."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     type: str
 
@@ -263,12 +263,16 @@ def _read(path: Path, environ: Mapping[str, str], *, required: bool) -> Config:
         raise SettingsError(f"{path}: cannot be read: {error}") from None
     try:
         tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none is no error of theirs
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply") from None
     if not isinstance(tree, dict):
         raise SettingsError(f"{path}: expected a mapping of settings, got {tree!r:.60}")
     try:
         return Config.model_validate(_fill(tree, environ, str(path), ()))
+    except RecursionError:
+        raise SettingsError(f"{path}: an alias (*) stands within what it is for") from None
     except ValidationError as error:
         raise SettingsError(_first(error, lambda field: f"{path}: {field}", Config)) from None
 

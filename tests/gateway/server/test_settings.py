@@ -88,6 +88,7 @@ def test_variables_of_others_are_left_alone() -> None:
         ),
         ({"SLUICE_HEARTBEAT": "soon"}, "SLUICE_HEARTBEAT: expected a number, got 'soon'"),
         ({"SLUICE_HEARTBEAT": "0"}, "SLUICE_HEARTBEAT: expected greater than 0, got '0'"),
+        ({"SLUICE_DRAIN": "inf"}, "SLUICE_DRAIN: expected a finite number, got 'inf'"),
         ({"SLUICE_DRAIN": "-1"}, "SLUICE_DRAIN: expected greater than 0, got '-1'"),
         (
             {"SLUICE_LOG_LEVEL": "loud"},
@@ -281,6 +282,9 @@ def test_a_mistake_in_the_file_is_one_line(tmp_path: Path, text: str, message: s
         pytest.param("a: !!python/object:os.system x", "not YAML: could not", id="a tag"),
         pytest.param("[1, 2]", "expected a mapping of settings, got [1, 2]", id="a list"),
         pytest.param("words", "expected a mapping of settings, got 'words'", id="words"),
+        pytest.param("prices: &a {x: *a}", "an alias (*) stands within", id="an endless alias"),
+        pytest.param("a: " + "[" * 3_000, "nested too deeply", id="deep"),
+        pytest.param("a: 0000-00-00", "not YAML: ", id="no date"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_one_line(tmp_path: Path, text: str, start: str) -> None:
