@@ -175,6 +175,17 @@ def tab_name(email: str, taken: Iterable[str], longest: int = LONGEST_TAB) -> st
     raise ValueError(f"{email!r} has a tab already")
 
 
+def continued(name: str, number: int, longest: int = LONGEST_TAB) -> str:
+    """The name of the nth tab of what does not fit into one: `name (2)`."""
+    if number == 1:
+        return name
+    suffix = f" ({number})"
+    if len(name) + len(suffix) > longest:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+        name = f"{name[: longest - len(suffix) - 7]}_{digest}"
+    return name + suffix
+
+
 def _harmless(letter: str) -> bool:
     # Beyond U+FFFF a letter counts twice in Excel's limit.
     return (letter.isalnum() and letter <= "\uffff") or letter in "_+-"
