@@ -8,18 +8,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from gateway.errors import GatewayError, ProviderFailed, ProviderTimedOut, ProviderTruncated
+from gateway.secrets import conceal
 
 _LONGEST_MESSAGE = 1000
 _LONGEST_PARAM = 200
 _CODE = re.compile(r"[A-Za-z0-9][\w.:/-]{0,99}")
 _LONGEST_WAIT = 24 * 3600.0
-
-_KEY = re.compile(
-    r"(?i:\bbearer\s+)\S{6,}"
-    r"|\b(?:sk|rk|pk|gsk|xai|csk|hf|nvapi|fw|r8|pplx|tvly|key)[-_][\w*.-]{6,}"
-    r"|\bAIza[\w-]{20,}"
-    r"|\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?"
-)
 
 # Words that stand for a status where a provider reports an error without one, in a running stream.
 _STATUS_OF_WORD = {
@@ -152,7 +146,7 @@ def scrub(text: str, secret: str = "") -> str:
     text = text[: 4 * _LONGEST_MESSAGE]
     if secret:
         text = text.replace(secret, "[key]")
-    text = _KEY.sub("[key]", text).strip()
+    text = conceal(text).strip()
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 

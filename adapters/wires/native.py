@@ -115,7 +115,7 @@ _NAMES: Mapping[type[Event], str] = {
 def _plain(event: Event | Usage | Citation) -> dict[str, object]:
     """The fields of an event; what it does not say (None) is left out."""
     values = {item.name: getattr(event, item.name) for item in fields(event)}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
 def _tool_call(item: ToolCall) -> Json:

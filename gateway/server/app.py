@@ -76,11 +76,23 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
     ]
     return [
         *calls,
-        Route("/v1/models", list_models),
-        Route("/v1/models/{name:path}", show_model),
+        *_model_routes(),
         Route("/v1/usage/{request_id}", show_usage),
         Route("/healthz", show_health),
         Route("/readyz", show_readiness),
+    ]
+
+
+def _model_routes() -> list[BaseRoute]:
+    """Below every base URL that chat completions are served below."""
+    return [
+        route
+        for base in ("/v1", "/api", "")
+        for route in (
+            Route(f"{base}/models", list_models),
+            Route(f"{base}/models/", list_models),
+            Route(f"{base}/models/{{name:path}}", show_model),
+        )
     ]
 
 

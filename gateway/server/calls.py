@@ -1,6 +1,7 @@
 """The calls under way: their ids, their checkpoints, and their end when the process is to stop."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from gateway.errors import GatewayError, ShuttingDown
 from gateway.server.account import Account
 from gateway.server.pipeline import Delivery
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = 2.0
 """Seconds. What a killed process loses of a row's token counts, at most."""
@@ -70,6 +73,7 @@ class Calls:
         """Take no new calls; end those that still run after `grace` seconds."""
         if not self.draining:
             self.draining = True
+            log.info("stopping: %d calls have %g s to finish", len(self._live), grace)
             asyncio.get_running_loop().call_later(grace, self.interrupt)
 
     def interrupt(self) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import logging.config
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
+
+from gateway.secrets import conceal
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
@@ -29,8 +30,6 @@ _TALKATIVE = (
     "asyncio",
     "uvicorn.error",
 )
-
-_KEYS = re.compile(r"\b(?:sk|pk|rk|gsk|xai)-[-_A-Za-z0-9]{8,}|(?<=Bearer )[^\s'\"]{8,}")
 
 
 @contextmanager
@@ -70,23 +69,18 @@ def _line(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, 
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": mask(record.getMessage())[:_LONGEST],
+        "message": conceal(record.getMessage())[:_LONGEST],
     }
     if (request_id := _request_id.get()) is not None:
         line["request_id"] = request_id
     line |= {
-        name: mask(value) if isinstance(value, str) else value
+        name: conceal(value) if isinstance(value, str) else value
         for name, value in record.__dict__.items()
         if name not in _OWN
     }
     if record.exc_info:
-        line["error"] = mask(formatter.formatException(record.exc_info))[:_LONGEST]
+        line["error"] = conceal(formatter.formatException(record.exc_info))[:_LONGEST]
     return line
-
-
-def mask(text: str) -> str:
-    """Without anything that looks like a key: an exception of a library may quote one."""
-    return _KEYS.sub("[key]", text)
 
 
 def configure(level: str, form: Literal["json", "text"]) -> None:

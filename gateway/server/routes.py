@@ -26,6 +26,7 @@ from gateway.events import Error
 from gateway.ports import Wire
 from gateway.records import ApiKey, Call, Detail, Dialect, UsageRow
 from gateway.request import ChatRequest
+from gateway.secrets import conceal
 from gateway.server import body, dialects, logs
 from gateway.server.account import Account
 from gateway.server.auth import authenticate
@@ -160,7 +161,7 @@ class _Exchange:
 
     def _keepable(self, name: str) -> str:
         """A model's name as an account may have it: where people mix up two fields, it is a key."""
-        return name if name in self._service.router.routes else logs.mask(name)
+        return name if name in self._service.router.routes else conceal(name)
 
     def _intended(self, request: ChatRequest) -> _Intended:
         """Where the call is going, should it never get there."""

@@ -1,6 +1,5 @@
 """Which tool calls of ours a caller may see, and how much of them. How they look is the wire's."""
 
-import re
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -14,26 +13,13 @@ from gateway.events import (
 )
 from gateway.ports import Batch, Events
 from gateway.records import Call, Detail
+from gateway.secrets import conceal
 
 LONGEST = 4096
 """Characters of arguments or of a result that are shown."""
 
 _TOOL_EVENTS = frozenset(
     {ToolCallStart, ToolCallDelta, ToolCallReady, ToolCallProgress, ToolCallResult}
-)
-
-# What a tool returns may be a page that somebody wrote to occupy us: no alternative may look far
-# ahead from a place that the text can repeat. A slug (`sk-learn-for-beginners`) is no key: those have
-# digits or capitals.
-_SECRETS = re.compile(
-    r"""\b(?:sk|pk|rk|gsk|xai|gh[oprsu]|xox[abeprs]|glpat|github_pat)[-_]
-        (?=[-_a-z]{0,60}[A-Z0-9])[-_A-Za-z0-9]{12,}                # keys by their prefix
-      | \b(?:AIza|AKIA|ASIA)[-_A-Za-z0-9]{12,}
-      | \bBearer\s{1,8}[-._~+/A-Za-z0-9]{12,}=*
-      | (?<![-_A-Za-z0-9])eyJ[-_A-Za-z0-9]{8,}\.[-_A-Za-z0-9]{8,}\.[-_A-Za-z0-9]{8,}   # a JWT
-      | -----BEGIN[ A-Z]{0,40}PRIVATE\ KEY-----.*?(?:-----END[ A-Z]{0,40}PRIVATE\ KEY-----|\Z)
-    """,
-    re.VERBOSE | re.DOTALL,
 )
 
 
@@ -85,5 +71,5 @@ def _show(detail: Detail, event: Event, ours: set[str]) -> Event | None:
 
 def scrub(text: str) -> str:
     """Without anything that looks like a credential, and not longer than people read."""
-    text = _SECRETS.sub("[secret]", text)
+    text = conceal(text, "[secret]")
     return text if len(text) <= LONGEST else text[:LONGEST] + "…"

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
+from gateway.secrets import conceal
 from gateway.server import logs
-from gateway.server.logs import JsonFormatter, TextFormatter, mask
+from gateway.server.logs import JsonFormatter, TextFormatter
 
 KEY = "sk-Ab3dEf6hIj9k"
 
@@ -65,7 +66,7 @@ def test_a_value_that_is_no_json_is_told_as_text() -> None:
     ],
 )
 def test_keys_are_masked(text: str) -> None:
-    masked = mask(text)
+    masked = conceal(text)
     assert "[key]" in masked
     assert "Ab3dEf6h" not in masked
     assert "IjKl" not in masked
