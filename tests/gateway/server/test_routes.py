@@ -451,3 +451,13 @@ async def test_a_key_in_the_place_of_a_model_is_not_kept(
     kept = await row(client, refused)
     assert secret not in str(kept)
     assert kept["model"] == f"{prefix}[key]"
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/models", "/api/models/"])
+async def test_models_are_listed_below_every_base_url(
+    client: httpx2.AsyncClient, path: str
+) -> None:
+    listing = await client.get(path)
+    assert "helper" in [model["id"] for model in listing.json()["data"]]
+    described = await client.get(f"{path.rstrip('/')}/helper")
+    assert described.json()["id"] == "helper"
