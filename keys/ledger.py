@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TypeVar
 
@@ -128,7 +129,7 @@ class SQLiteLedger(Ledger):
         tier = register.checked_label("the tier", tier)
         if not tier:
             raise ValueError("the tier is empty")
-        return self._change(
+        return self.change(
             lambda connection: register.add_key(
                 connection, email=email, name=name, tier=tier, notifications=notifications
             )
@@ -143,11 +144,11 @@ class SQLiteLedger(Ledger):
             return register.named_key(connection, reference)
 
     def revoke_key(self, key_id: str, /) -> ApiKey:
-        return self._change(lambda connection: register.revoke_key(connection, key_id))
+        return self.change(lambda connection: register.revoke_key(connection, key_id))
 
     def rotate_key(self, key_id: str, /) -> MintedKey:
         """Raises `ValueError` for a revoked key: it must not come back to life by this."""
-        return self._change(lambda connection: register.rotate_key(connection, key_id))
+        return self.change(lambda connection: register.rotate_key(connection, key_id))
 
     def usage(
         self,
@@ -203,8 +204,15 @@ class SQLiteLedger(Ledger):
             last = (rows[-1].started_at, rows[-1].id)
             page = query.where(position < last if newest_first else position > last)
 
-    def _change(self, function: Callable[[Connection], _Result]) -> _Result:
-        """Runs it in a transaction: the writer's own, or one beside it."""
+    # For what keeps tables of its own in this database.
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A connection that only reads. Raises `LedgerError`."""
+        return self._database.reading()
+
+    def change(self, function: Callable[[Connection], _Result]) -> _Result:
+        """Runs it in a transaction: the writer's own, or one beside it. It may run twice, the first
+        time in vain. Raises what it raises, `KeyError` or `ValueError`, and `LedgerError`."""
         if self._writer is None:
             with self._database.transaction() as connection:
                 return function(connection)

@@ -1,0 +1,712 @@
+"""Ledger to spreadsheet: usage rows, counters, the roll-up and new keys, each exactly once.
+
+A flush is one `spreadsheets.batchUpdate`, applied whole or not at all. It carries a marker: a named
+range with the flush's number as its id, and it removes the marker of the flush before. Either fails
+when a flush of that number was applied already, so that the same body can be sent any number of times.
+Whether it was applied is never guessed from an answer but read: the marker's name has the body's token.
+The body is kept in the ledger before it is sent. docs/sheets.md tells what follows from that.
+"""
+
+import hashlib
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import orjson
+from sqlalchemy import Connection
+
+from gateway.records import ApiKey, UsageRow
+from keys.columns import whole
+from keys.mirror import layout, tables
+from keys.mirror.book import Book
+from keys.mirror.google import BudgetSpent, SheetLost, SheetRefused, SheetUnreachable
+from keys.mirror.layout import Request, Snapshot, Tab
+from keys.mirror.tables import Effects, Flush
+from keys.rollup import FULLEST_DAY, OTHER, Group, Total, daily_cells, group_of
+from keys.tabs import (
+    DAILY,
+    KEYS,
+    USAGE_COLUMNS,
+    Cell,
+    Column,
+    key_cells,
+    serial,
+    usage_cells,
+)
+
+logger = logging.getLogger(__name__)
+
+LARGEST_BODY = 2_000_000
+MOST_ROWS = 2_500
+"""Of a flush: about as many as fit into a body."""
+MOST_KEYS = MOST_USERS = 500
+_LONGEST_QUERY = 6_000
+_ROOM = 100
+"""Rows that a machine's tab grows by."""
+_ATTEMPTS = 3
+_IDLE = 60.0
+"""Seconds between looks at the spreadsheet while there is nothing to write."""
+_DOUBT = 60.0
+"""Seconds that a read may lag behind, and say that something was not applied which was."""
+_STREAK = 5
+"""Rows in a row that may be found bad before it is rather something else that is wrong."""
+
+
+class _Moved(Exception):
+    """The spreadsheet is not what the body was made for: look again."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What is told of the flusher. Read by other threads."""
+
+    last_flush: datetime | None = None
+    backlog: int = 0
+    quarantined: int = 0
+    cells: int = 0
+    waiting_since: datetime | None = None
+
+    def lag(self, now: datetime) -> float:
+        """Seconds that the oldest row waits which is not in the spreadsheet."""
+        since = self.waiting_since
+        return 0.0 if since is None else round(max(0.0, (now - since).total_seconds()), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _UserTab:
+    email: str
+    tab: Tab | None
+    header: Sequence[object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What a body is built upon, beside the rows."""
+
+    snapshot: Snapshot
+    users: Mapping[str, _UserTab]
+    keys_tab: Tab
+    keys_header: Sequence[object]
+    keys_there: frozenset[str]
+    daily_rows: int
+    stats_rows: int
+
+    def print(self) -> str:
+        """Changes when a stored body would no longer put everything in its place."""
+        return hashlib.sha256(
+            orjson.dumps(
+                [
+                    [
+                        [it.email, it.tab and it.tab.sheet_id, it.header]
+                        for it in self.users.values()
+                    ],
+                    self.keys_tab.sheet_id,
+                    self.keys_header,
+                    self.daily_rows,
+                    self.stats_rows,
+                ],
+                default=str,
+            )
+        ).hexdigest()
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The requests of a flush and what they come to."""
+
+    requests: list[Request] = field(default_factory=list)
+    keys: dict[str, tuple[bool, int | None]] = field(default_factory=dict)
+    daily: list[tuple[Group, Total, int]] = field(default_factory=list)
+
+
+Row = tuple[int, UsageRow]
+
+
+class Flusher:
+    """Writes what the spreadsheet does not have yet. For one thread."""
+
+    def __init__(self, book: Book, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._book, self._now = book, now
+        self.figures = Figures()
+        self._owner = ""
+        self._most = MOST_ROWS
+        self._refused = 0
+        """Times that the latest body was refused without a word that says why."""
+        self._refused_at = now()
+        self._streak = 0
+        self._torn = 0
+        self._looked_at: datetime | None = None
+
+    def step(self) -> bool:
+        """At most one flush. Whether there is more to write. Raises `SheetError`, `LedgerError`."""
+        self._prepare()
+        if delay := self._book.google.delay(reads=2, writes=1):
+            raise BudgetSpent(delay)
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._attempt()
+            except _Moved:
+                continue
+        raise SheetUnreachable("the spreadsheet keeps changing under the gateway", refused=True)
+
+    def _prepare(self) -> None:
+        if self._owner:
+            return
+
+        def prepare(connection: Connection) -> str:
+            tables.prepare(connection)
+            owner = tables.state(connection, self._book.id).get("owner") or secrets.token_hex(4)
+            tables.set_state(connection, self._book.id, {"owner": owner})
+            return owner
+
+        self._owner = self._book.change(prepare)
+
+    def _attempt(self) -> bool:
+        book = self._book
+        with book.reading() as connection:
+            state = tables.state(connection, book.id)
+            stored = tables.flushes(connection, book.id)
+            upto = int(state.get("upto", "0"))
+            rows = tables.usage_after(connection, upto, self._most)
+            rows = _few_users(rows)
+            unlisted = tables.unlisted_keys(connection, book.id, MOST_KEYS)
+            homeless = bool(
+                tables.homeless_keys(connection, book.id, 1)
+                or tables.homeless_groups(connection, book.id, 1)
+            )
+            self.figures.backlog = tables.backlog(connection, upto)
+        self.figures.waiting_since = rows[0][1].started_at if rows else None
+        if not (stored or rows or unlisted or homeless or self._curious()):
+            return False
+        snapshot = self._look()
+        if flush := _applied(snapshot, stored):
+            return self._confirm(flush)
+        if snapshot.marker is None or self._incomplete(snapshot):
+            self._repair(snapshot, stored, rows, int(state.get("number", "0")))
+            return True
+        self._notice_births(snapshot, state)
+        if stored and stored[-1].effects.upto > upto:
+            rows = [row for row in rows if row[0] <= stored[-1].effects.upto]
+        elif not (stored or rows or unlisted or homeless):
+            return False
+        return self._flush(snapshot, stored, rows, upto, unlisted)
+
+    def _curious(self) -> bool:
+        looked = self._looked_at
+        return looked is None or (self._now() - looked).total_seconds() >= _IDLE
+
+    def _look(self) -> Snapshot:
+        snapshot = layout.read_snapshot(self._book.google.metadata(layout.FIELDS))
+        self._looked_at = self._now()
+        self.figures.cells = snapshot.cells
+        return snapshot
+
+    def _flush(
+        self,
+        snapshot: Snapshot,
+        stored: Sequence[Flush],
+        rows: list[Row],
+        upto: int,
+        unlisted: Sequence[tuple[ApiKey, bytes]],
+    ) -> bool:
+        marker = snapshot.marker
+        assert marker is not None
+        ground = self._survey(snapshot, rows, bool(unlisted), marker.number)
+        number = marker.number + 1
+        latest = stored[-1] if stored else None
+        if (
+            latest is not None
+            and latest.number == number
+            and latest.effects.layout == ground.print()
+            and latest.effects.rows == len(rows)
+            and not self._refused
+        ):
+            flush = latest
+        else:
+            flush = self._build(ground, rows, upto, unlisted, number)
+            self._book.change(
+                lambda connection: tables.store_flush(connection, self._book.id, flush)
+            )
+        try:
+            self._book.google.update(flush.body)
+        except SheetRefused as error:
+            self._answer_refusal(error, flush, rows)
+            raise _Moved from error
+        return self._confirm(flush)
+
+    def _confirm(self, flush: Flush) -> bool:
+        self._book.change(lambda connection: tables.confirm_flush(connection, self._book.id, flush))
+        self._refused = self._streak = self._torn = 0
+        self._most = min(MOST_ROWS, self._most * 2)
+        self.figures.last_flush = self._now()
+        with self._book.reading() as connection:
+            self.figures.backlog = tables.backlog(connection, flush.effects.upto)
+            self.figures.quarantined = tables.quarantined(connection, self._book.id)
+        if not self.figures.backlog:
+            self.figures.waiting_since = None
+        return self.figures.backlog > 0
+
+    # A body that Google says is wrong.
+
+    def _answer_refusal(self, error: SheetRefused, flush: Flush, rows: Sequence[Row]) -> None:
+        """Makes the next body another one, if this one is to blame. Raises if nothing helps."""
+        message = error.what
+        if re.search(r"requests\[\d+\]\.(add|delete)Named", message, re.IGNORECASE):
+            return  # the marker: it was applied, or another gateway was faster
+        if "limit of 10000000 cells" in message:
+            raise SheetLost(
+                "the spreadsheet is full: 10,000,000 cells", "see docs/sheets.md, Rotation"
+            ) from error
+        if not self._refused:
+            self._refused_at = self._now()
+        self._refused += 1
+        if self._refused == 1:
+            return  # a tab or column has gone meanwhile, or the marker in other words: look again
+        if len(rows) > 1:
+            self._most = (len(rows) + 1) // 2
+            return
+        named = re.search(r"requests\[(\d+)\]", message)
+        certain = named is not None and int(named[1]) > 1  # the marker itself was found in order
+        waited = (self._now() - self._refused_at).total_seconds()
+        if not rows or self._streak >= _STREAK or not (certain or waited >= _DOUBT):
+            raise error
+        self._quarantine(rows[0], message)
+
+    def _quarantine(self, row: Row, reason: str) -> None:
+        revision, usage = row
+        logger.error("usage row %s is not in the spreadsheet: %s", usage.id, reason)
+        self._book.alarms.raise_(
+            "quarantine",
+            f"Google refuses usage row {usage.id} ({reason}); it is set aside, the others go on",
+        )
+        self._book.change(
+            lambda connection: tables.set_aside(
+                connection, self._book.id, usage.id, reason, revision
+            )
+        )
+        self._streak += 1
+        self._refused = 0
+
+    # What the spreadsheet looks like.
+
+    def _survey(
+        self, snapshot: Snapshot, rows: Sequence[Row], with_keys: bool, number: int
+    ) -> _Ground:
+        """Reads the headers of all tabs that will be written, right before that."""
+        emails = dict.fromkeys(row.email for _, row in rows)
+        there = {email: tab for email in emails if (tab := snapshot.user_tab(email))}
+        keys_tab, gateway = snapshot.tab(KEYS), snapshot.tab(layout.GATEWAY)
+        assert keys_tab is not None
+        assert gateway is not None
+        ranges = [layout.quoted(gateway.title, f"A2:B{len(layout.GATEWAY_NAMES) + 1}")]
+        ranges += [layout.quoted(tab.title, "1:1") for tab in there.values()]
+        if with_keys:
+            last = layout.letters(max(0, keys_tab.columns - 1))
+            ranges.append(layout.quoted(keys_tab.title, f"A:{last}"))
+        values = self._read(ranges)
+        listed = values.pop() if with_keys else []
+        counters = {str(line[0]): line[1] for line in values[0] if len(line) > 1}
+        headers = [block[0] if block else [] for block in values[1:]]
+        daily_rows, stats_rows = self._counters(snapshot, counters, number)
+        found = dict(zip(there, headers, strict=True))
+        keys_header = listed[0] if listed else []
+        return _Ground(
+            snapshot=snapshot,
+            users={
+                email: _UserTab(email, there.get(email), found.get(email, [])) for email in emails
+            },
+            keys_tab=keys_tab,
+            keys_header=keys_header,
+            keys_there=_ids(keys_header, listed[1:]),
+            daily_rows=daily_rows,
+            stats_rows=stats_rows,
+        )
+
+    def _read(self, ranges: Sequence[str]) -> list[list[list[object]]]:
+        values: list[list[list[object]]] = []
+        part: list[str] = []
+        try:
+            for item in ranges:
+                if sum(len(known) + 24 for known in part) + len(item) > _LONGEST_QUERY:
+                    values += self._book.google.values(part)
+                    part = []
+                part.append(item)
+            return values + self._book.google.values(part)
+        except SheetRefused as error:
+            raise _Moved from error  # a tab was renamed since its name was read
+
+    def _counters(
+        self, snapshot: Snapshot, counters: Mapping[str, object], number: int
+    ) -> tuple[int, int]:
+        """How many lines the machine's tabs have. What `_gateway` says, if it is as new as the marker."""
+        daily, stats = counters.get("Rows of _daily"), counters.get("Rows of _key_stats")
+        if counters.get("Last flush") == number:
+            self._torn = 0
+            if isinstance(daily, int | float) and isinstance(stats, int | float):
+                return int(daily), int(stats)
+        elif self._torn < _ATTEMPTS:
+            self._torn += 1
+            raise _Moved
+        # Somebody changed `_gateway`. The tabs themselves know.
+        tabs = [snapshot.tab(DAILY), snapshot.tab(layout.STATS)]
+        ranges = [layout.quoted(tab.title, "A:A") for tab in tabs if tab is not None]
+        first, second = (max(0, len(lines) - 1) for lines in self._read(ranges))
+        return first, second
+
+    def _incomplete(self, snapshot: Snapshot) -> bool:
+        return bool(
+            {KEYS, DAILY, layout.STATS, layout.GATEWAY} & set(layout.missing_tabs(snapshot))
+        )
+
+    def _repair(
+        self, snapshot: Snapshot, stored: Sequence[Flush], rows: Sequence[Row], number: int
+    ) -> None:
+        """Makes the machine's tabs, the tab of keys and the marker anew. Two gateways cannot both."""
+        if stored and snapshot.marker is None and self._landed(snapshot, stored[-1], rows):
+            self._confirm(stored[-1])
+        requests = list(self.foundation(snapshot, number))
+        if not requests:
+            return
+        try:
+            self._book.google.update(orjson.dumps({"requests": requests}))
+        except SheetRefused as error:
+            raise _Moved from error
+
+    def _notice_births(self, snapshot: Snapshot, state: Mapping[str, str]) -> None:
+        """A tab that was deleted and made anew, by whichever gateway, has nothing of ours in it."""
+        forget = {
+            DAILY: tables.forget_daily,
+            layout.STATS: tables.forget_stats,
+            KEYS: tables.forget_keys,
+        }
+        for name, forgetting in forget.items():
+            tab = snapshot.tab(name)
+            birth = "" if tab is None else tab.labels.get(layout.BIRTH_LABEL, "")
+            known = state.get(f"birth {name}")
+            if known == birth:
+                continue
+
+            def note(
+                connection: Connection,
+                name: str = name,
+                birth: str = birth,
+                known: str | None = known,
+                forgetting: Callable[[Connection, str], None] = forgetting,
+            ) -> None:
+                if known is not None:
+                    forgetting(connection, self._book.id)
+                tables.set_state(connection, self._book.id, {f"birth {name}": birth})
+
+            self._book.change(note)
+            if known is not None:
+                self._book.alarms.raise_(
+                    f"tab {name}", f"the tab {name!r} was lost; it was made anew"
+                )
+                raise _Moved
+
+    def foundation(self, snapshot: Snapshot, number: int = 0) -> Iterator[Request]:
+        """What every spreadsheet of ours has and this one lacks."""
+        for name in layout.missing_tabs(snapshot):
+            tab = snapshot.tab(name)
+            header: Sequence[object] = ()
+            if tab is not None:
+                lines = self._read([layout.quoted(tab.title, "1:1")])[0]
+                header = lines[0] if lines else []
+            yield from layout.make_tab(name, snapshot, header, self._book.tiers)
+        if snapshot.marker is None:
+            yield layout.flush_mark(number, "0" * 8, secrets.token_hex(4))
+
+    def _landed(self, snapshot: Snapshot, flush: Flush, rows: Sequence[Row]) -> bool:
+        """Whether the rows of a flush are in the spreadsheet, where no marker tells it any more."""
+        sent: dict[str, set[str]] = {}
+        for revision, row in rows:
+            if revision <= flush.effects.upto:
+                sent.setdefault(row.email, set()).add(row.id)
+        for email, ids in sent.items():
+            tab = snapshot.user_tab(email)
+            if tab is None:
+                continue
+            last = layout.letters(max(0, tab.columns - 1))
+            block = self._read([layout.quoted(tab.title, f"A:{last}")])[0]
+            if any(str(cell) in ids for line in block for cell in line):
+                return True
+        return False
+
+    # Building a body.
+
+    def _build(
+        self,
+        ground: _Ground,
+        rows: list[Row],
+        upto: int,
+        unlisted: Sequence[tuple[ApiKey, bytes]],
+        number: int,
+    ) -> Flush:
+        token = secrets.token_hex(4)
+        while True:
+            plan = self._plan(ground, rows, unlisted, number, token)
+            body = orjson.dumps({"requests": plan.requests})
+            if len(body) <= LARGEST_BODY or len(rows) + len(unlisted) <= 1:
+                break
+            share = 0.9 * LARGEST_BODY / len(body)
+            rows = rows[: max(1, int(len(rows) * share))]
+            unlisted = unlisted[: max(1, int(len(unlisted) * share))]
+        effects = Effects(
+            upto=rows[-1][0] if rows else upto,
+            rows=len(rows),
+            keys=[(key_id, listed, row) for key_id, (listed, row) in plan.keys.items()],
+            daily=plan.daily,
+            layout=ground.print(),
+        )
+        return Flush(token, number, body, effects)
+
+    def _plan(
+        self,
+        ground: _Ground,
+        rows: Sequence[Row],
+        unlisted: Sequence[tuple[ApiKey, bytes]],
+        number: int,
+        token: str,
+    ) -> _Plan:
+        plan = _Plan()
+        plan.requests += self._marks(ground.snapshot, number, token)
+        plan.requests += self._usage(ground, [row for _, row in rows])
+        with self._book.reading() as connection:
+            self._list_keys(plan, ground, unlisted)
+            stats_rows = self._count(connection, plan, ground, [row.key_id for _, row in rows])
+            daily_rows = self._roll_up(connection, plan, ground, [row for _, row in rows])
+        gateway = ground.snapshot.tab(layout.GATEWAY)
+        assert gateway is not None
+        told: tuple[Cell, ...] = (
+            layout.SCHEMA_VERSION,
+            number,
+            serial(self._now()),
+            daily_rows,
+            stats_rows,
+            self._owner,
+        )
+        lines = [
+            layout.placed({0: layout.value(name), 1: layout.value(cell)})
+            for name, cell in zip(layout.GATEWAY_NAMES, told, strict=True)
+        ]
+        plan.requests.append(layout.write(gateway.sheet_id, 1, lines, "userEnteredValue"))
+        return plan
+
+    def _marks(self, snapshot: Snapshot, number: int, token: str) -> Iterator[Request]:
+        marker = snapshot.marker
+        assert marker is not None
+        yield layout.flush_mark(number, self._owner, token)
+        yield layout.remove_range(marker.range_id)
+        if marker.owner not in (self._owner, "0" * 8):
+            yield layout.receipt(marker)
+        for mark in snapshot.receipts:
+            if mark.owner == self._owner:
+                yield layout.remove_range(mark.range_id)
+
+    def _usage(self, ground: _Ground, rows: Sequence[UsageRow]) -> Iterator[Request]:
+        taken = set(ground.snapshot.tabs)
+        tabs = list(ground.snapshot.tabs.values())
+        by_user: dict[str, list[UsageRow]] = {}
+        for row in rows:
+            by_user.setdefault(row.email, []).append(row)
+        for email, own in by_user.items():
+            user = ground.users[email]
+            places = {column.header: index for index, column in enumerate(USAGE_COLUMNS)}
+            if user.tab is None:
+                sheet_id = layout.usage_sheet_id(email, taken)
+                title = layout.usage_title(email, tabs)
+                taken.add(sheet_id)
+                tabs.append(Tab(sheet_id, title, 2, len(USAGE_COLUMNS)))
+                yield from layout.add_usage_tab(email, sheet_id, title)
+            else:
+                sheet_id = user.tab.sheet_id
+                if not user.tab.labels:
+                    yield layout.user_label(sheet_id, email)
+                fixes, places = self._mend(user.tab, user.header, places)
+                yield from fixes
+            yield layout.append(sheet_id, [_usage_line(row, places) for row in own])
+
+    def _mend(
+        self, tab: Tab, header: Sequence[object], standard: dict[str, int]
+    ) -> tuple[list[Request], dict[str, int]]:
+        """Where the columns of a user's tab are, and what gives it those that it has lost."""
+        topic = f"tab {tab.sheet_id}"
+        places = layout.first_places(header, USAGE_COLUMNS)
+        if not places:
+            self._book.alarms.raise_(
+                topic, f"the tab {tab.title!r} had lost its header; it was written anew"
+            )
+            return list(layout.insert_header(tab, USAGE_COLUMNS)), standard
+        lost = [column for column in USAGE_COLUMNS if column.header not in places]
+        if not lost:
+            return [], places
+        names = ", ".join(column.header for column in lost)
+        self._book.alarms.raise_(
+            topic,
+            f"the tab {tab.title!r} had lost the column {names}; it was added at the right end",
+        )
+        for index, column in enumerate(lost, tab.columns):
+            places[column.header] = index
+        return list(layout.add_columns(tab, lost)), places
+
+    def _list_keys(
+        self,
+        plan: _Plan,
+        ground: _Ground,
+        unlisted: Sequence[tuple[ApiKey, bytes]],
+    ) -> None:
+        """New keys, after the last row of the tab of keys."""
+        if not unlisted:
+            return
+        try:
+            places = layout.columns(ground.keys_header, layout.LISTED_COLUMNS)
+        except layout.HeaderBroken as error:
+            self._book.alarms.raise_(
+                "new keys",
+                f"new keys are not listed: in the tab {ground.keys_tab.title!r} {error}",
+            )
+            return
+        self._book.alarms.clear("new keys")
+        lines = []
+        for key, digest in unlisted:
+            plan.keys[key.id] = (True, None)
+            if key.id not in ground.keys_there:
+                lines.append(_key_line(key, digest, places, self._book.tiers))
+        if lines:
+            fields = f"{layout.CELL_FIELDS},dataValidation"
+            plan.requests.append(layout.append(ground.keys_tab.sheet_id, lines, fields))
+
+    def _count(
+        self, connection: Connection, plan: _Plan, ground: _Ground, key_ids: Iterable[str]
+    ) -> int:
+        """The keys' counters as they are now: absolute, in the gateway's own lines."""
+        tab = ground.snapshot.tab(layout.STATS)
+        assert tab is not None
+        homeless = tables.homeless_keys(connection, self._book.id, MOST_KEYS)
+        ids = list(dict.fromkeys((*key_ids, *homeless)))
+        known, used = tables.stats_rows(connection, self._book.id, ids), ground.stats_rows
+        lines: dict[int, Request] = {}
+        for key in tables.counters(connection, ids):
+            row = known.get(key.id)
+            if row is None:
+                used += 1
+                row = used
+            plan.keys[key.id] = (plan.keys.get(key.id, (False, None))[0], row)
+            last = None if key.last_used_at is None else serial(key.last_used_at)
+            cells = (key.id, last, whole(key.requests), whole(key.tokens), self._owner)
+            lines[row] = _line(layout.STATS_COLUMNS, cells)
+        plan.requests += _fixed(tab, lines, used)
+        return used
+
+    def _roll_up(
+        self, connection: Connection, plan: _Plan, ground: _Ground, rows: Iterable[UsageRow]
+    ) -> int:
+        """The days' sums with these rows in them: absolute, in the gateway's own lines."""
+        tab = ground.snapshot.tab(DAILY)
+        assert tab is not None
+        book, used = self._book.id, ground.daily_rows
+        totals: dict[Group, tuple[Total, int]] = {}
+        for group, total in tables.homeless_groups(connection, book, MOST_KEYS):
+            used += 1
+            totals[group] = total, used
+        days: dict[object, int] = {}
+        for usage in rows:
+            group = group_of(usage)
+            entry = totals.get(group)
+            if entry is None:
+                found = tables.daily_total(connection, book, group)
+                if found is None:
+                    if group.day not in days:
+                        days[group.day] = tables.daily_groups(connection, book, group.day)
+                    if days[group.day] >= FULLEST_DAY:
+                        group = group._replace(model=OTHER, provider="")
+                        entry = totals.get(group)
+                        found = tables.daily_total(connection, book, group)
+                    days[group.day] += 1
+                total, row = found or (Total(), None)
+                if entry is None:
+                    if row is None:
+                        used += 1
+                        row = used
+                    entry = totals[group] = total, row
+            entry[0].count(usage)
+        lines = {
+            row: _line(layout.ROLLUP_COLUMNS, (*daily_cells(group, total), self._owner))
+            for group, (total, row) in totals.items()
+        }
+        plan.daily = [(group, total, row) for group, (total, row) in totals.items()]
+        plan.requests += _fixed(tab, lines, used)
+        return used
+
+
+def _few_users(rows: list[Row]) -> list[Row]:
+    """The first rows, of no more users than whose tabs are looked at before a flush."""
+    emails: set[str] = set()
+    for index, (_, row) in enumerate(rows):
+        emails.add(row.email)
+        if len(emails) > MOST_USERS:
+            return rows[:index]
+    return rows
+
+
+def _applied(snapshot: Snapshot, stored: Sequence[Flush]) -> Flush | None:
+    marks = [*snapshot.receipts, *([snapshot.marker] if snapshot.marker else [])]
+    tokens = {mark.token for mark in marks}
+    return next((flush for flush in stored if flush.token in tokens), None)
+
+
+def _ids(header: Sequence[object], lines: Iterable[Sequence[object]]) -> frozenset[str]:
+    """The keys that the tab of keys has."""
+    place = layout.first_places(header, layout.LISTED_COLUMNS).get("Key ID")
+    if place is None:
+        return frozenset()
+    return frozenset(str(line[place]) for line in lines if len(line) > place and line[place])
+
+
+def _line(columns: Sequence[Column], cells: Sequence[Cell]) -> Request:
+    typed = map(layout.typed, columns, cells)
+    return layout.placed(dict(enumerate(typed)))
+
+
+def _usage_line(row: UsageRow, places: Mapping[str, int]) -> Request:
+    cells = zip(USAGE_COLUMNS, usage_cells(row), strict=True)
+    return layout.placed(
+        {places[column.header]: layout.typed(column, cell) for column, cell in cells}
+    )
+
+
+def _key_line(
+    key: ApiKey, digest: bytes, places: Mapping[str, int], tiers: Sequence[str]
+) -> Request:
+    placed: dict[int, Request] = {}
+    columns = layout.LISTED_COLUMNS
+    for column, cell in zip(columns, (*key_cells(key), digest.hex()), strict=True):
+        formula = layout.counter(column.header, key.id)
+        made = (
+            layout.typed(column, cell)
+            if formula is None
+            else {
+                "userEnteredValue": {"formulaValue": formula},
+                "userEnteredFormat": {"numberFormat": layout.FORMATS[column.kind]},
+            }
+        )
+        if rule := layout.validation(column.header, tiers):
+            made["dataValidation"] = rule
+        placed[places[column.header]] = made
+    return layout.placed(placed)
+
+
+def _fixed(tab: Tab, lines: Mapping[int, Request], used: int) -> Iterator[Request]:
+    """Lines at their places, counted from 1 below the header; neighbours in one request."""
+    short = used + 1 - tab.rows
+    if short > 0:
+        yield from layout.extend(tab.sheet_id, rows=short + _ROOM)
+    run: list[Request] = []
+    for row in sorted(lines):
+        run.append(lines[row])
+        if row + 1 not in lines:
+            yield layout.write(tab.sheet_id, row + 1 - len(run), run)
+            run = []
