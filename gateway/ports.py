@@ -168,3 +168,32 @@ class Ledger(Protocol):
         ...
 
     def row(self, request_id: str, /) -> UsageRow | None: ...
+
+
+class Mirror(Protocol):
+    """A copy of keys and rows where people look at them, whose edits of keys it takes back.
+
+    Made as `Class(ledger, config)`, where config has what the settings say of it; raises `ValueError`
+    in one line. Works in a thread of its own: the medium's outage is never the gateway's.
+    """
+
+    def start(self) -> None: ...
+
+    def close(self) -> None:
+        """Tries to write what is left, for a few seconds. Blocks."""
+        ...
+
+    def status(self) -> Mapping[str, object]:
+        """`state` (ok, behind, down), `problems` in words, and figures; JSON. Does no I/O."""
+        ...
+
+    # For the operator: these block, and yield a line for each thing that they did or found. They
+    # raise `OSError` in one line.
+
+    def init(self) -> Iterator[str]:
+        """Makes in the medium what is missing there. Again changes nothing."""
+        ...
+
+    def reconcile(self, *, repair: bool) -> Iterator[str]:
+        """Compares the ids on both sides."""
+        ...

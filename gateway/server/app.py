@@ -117,6 +117,8 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
     await asyncio.to_thread(
         service.ledger.start
     )  # again, under `sluice serve`: that changes nothing
+    if service.mirror is not None:
+        service.mirror.start()
     checkpoints = asyncio.create_task(service.calls.checkpoint())
     try:
         yield
@@ -128,6 +130,8 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
             log.error("%d calls did not end", len(service.calls))
         checkpoints.cancel()
         await service.aclose()
+        if service.mirror is not None:
+            await asyncio.to_thread(service.mirror.close)
         await asyncio.to_thread(service.ledger.close)
 
 

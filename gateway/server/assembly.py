@@ -14,6 +14,7 @@ from gateway.ports import Interceptor, Provider, Wire
 from gateway.server import plugins
 from gateway.server.calls import Calls
 from gateway.server.ledgers import open_ledger
+from gateway.server.mirrors import open_mirror
 from gateway.server.models import Models
 from gateway.server.pipeline import guard
 from gateway.server.prices import Prices
@@ -61,9 +62,11 @@ def assemble(settings: Settings) -> Service:
         virtual_only=config.expose == "virtual",
     )
     limits = LoopLimits(**config.loop.model_dump())
+    ledger = open_ledger(settings)
     return Service(
         settings=settings,
-        ledger=open_ledger(settings),
+        ledger=ledger,
+        mirror=open_mirror(settings, ledger),
         router=router,
         models=Models(router),
         engine=ToolLoop(router, Turns(), limits),

@@ -24,6 +24,7 @@ from gateway.server import plugins
 from gateway.server.ledgers import open_ledger
 from gateway.server.report import key_fields, write_csv, write_jsonl
 from gateway.server.settings import Settings, SettingsError
+from gateway.server.sheets import sheets_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(sheets_app, name="sheets")
 
 # Without a terminal there is no width to keep to.
 out = Console(width=None if sys.stdout.isatty() else 160)
@@ -75,11 +77,13 @@ def _tell_version(asked: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version."),
     ] = False,
-) -> None: ...
+) -> None:
+    context.obj = _settings  # for commands of other modules
 
 
 @app.command()

@@ -361,4 +361,8 @@ async def show_readiness(request: Request) -> Response:
     service: Service = request.app.state.service
     if service.calls.draining:
         return json_response({"status": "draining", "calls": len(service.calls)}, 503)
-    return json_response({"status": "ready", "calls": len(service.calls)})
+    answer: dict[str, object] = {"status": "ready", "calls": len(service.calls)}
+    if service.mirror is not None:
+        # For who looks: an outage of the spreadsheet is none of the gateway.
+        answer["mirror"] = service.mirror.status()
+    return json_response(answer)

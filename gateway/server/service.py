@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.engine.router import Router
 from gateway.engine.tools.tool import Closable, Tool
-from gateway.ports import Engine, Interceptor, Ledger
+from gateway.ports import Engine, Interceptor, Ledger, Mirror
 from gateway.server.calls import Calls
 from gateway.server.models import Models
 from gateway.server.prices import Prices
@@ -24,6 +24,7 @@ class Service:
     tools: Sequence[Tool]
     interceptors: Sequence[Interceptor]
     """The operator's own, in order; the first is the nearest to the client."""
+    mirror: Mirror | None = None
 
     async def aclose(self) -> None:
         """Let go of every connection to providers and of tools. The ledger is closed apart."""

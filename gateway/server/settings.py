@@ -212,6 +212,12 @@ class Settings(_Row):
     """Base URL of a SearxNG server; makes web_search available without a line in sluice.yaml."""
     brave_api_key: str = Field(default="", repr=False)
     """Key of the Brave Search API; the same, if there is no SearxNG."""
+    sheet_id: str = ""
+    """Id or address of the Google spreadsheet that mirrors keys and usage. Default: none."""
+    google_credentials: str = Field(default="", repr=False)
+    """Service account for it: the JSON itself, or a path. Default: GOOGLE_APPLICATION_CREDENTIALS."""
+    google_api_base: str = "https://sheets.googleapis.com"
+    """Address of the Sheets API; another one for a proxy or a test server."""
 
     file: Config = Field(default=Config(), exclude=True)
     environ: Mapping[str, str] = Field(default={}, exclude=True, repr=False)

@@ -33,7 +33,7 @@ _TOKEN_TIMEOUT = 20
 Json = dict[str, object]
 
 
-class SheetError(Exception):
+class SheetError(OSError):
     """What is wrong with the spreadsheet, and what the operator may do about it."""
 
     def __init__(self, what: str, todo: str = "") -> None:

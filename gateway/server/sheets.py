@@ -1,0 +1,111 @@
+"""`sluice sheets`: the spreadsheet from the operator's side."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, cast
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import orjson
+import typer
+
+from gateway.ports import Mirror
+from gateway.server.ledgers import open_ledger
+from gateway.server.mirrors import open_mirror
+from gateway.server.settings import Settings, SettingsError
+
+sheets_app = typer.Typer(
+    no_args_is_help=True, help="Keys and usage in a Google spreadsheet (docs/sheets.md)."
+)
+
+_PATIENCE = 5.0
+
+
+@sheets_app.command("init")
+def init(context: typer.Context) -> None:
+    """Make the tabs in a spreadsheet that was shared with the service account. Again changes nothing."""
+    with _mirror(_settings(context)) as mirror:
+        _tell(mirror.init())
+
+
+@sheets_app.command("reconcile")
+def reconcile(
+    context: typer.Context,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is found.")] = False,
+) -> None:
+    """Compare the ids of usage rows in the ledger and in the spreadsheet."""
+    with _mirror(_settings(context)) as mirror:
+        _tell(mirror.reconcile(repair=repair))
+
+
+@sheets_app.command("status")
+def status(
+    context: typer.Context,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON for programs instead of lines.")
+    ] = False,
+) -> None:
+    """What the running gateway says of its mirror: how far it is, and what is wrong."""
+    settings = _settings(context)
+    if settings.port == 0:
+        raise SettingsError("SLUICE_PORT: with 0 only the gateway's log knows where to ask")
+    url = settings.url(settings.port) + "/readyz"
+    try:
+        with urlopen(url, timeout=_PATIENCE) as response:
+            answer = json.load(response)
+    except (URLError, OSError, ValueError) as error:
+        raise SettingsError(
+            f"no gateway answers at {url} ({getattr(error, 'reason', error)}); without one nothing is"
+            " mirrored, and what waits is written once it runs again"
+        ) from None
+    mirror = answer.get("mirror")
+    if not isinstance(mirror, dict):
+        raise SettingsError(f"the gateway at {url} runs without a spreadsheet: SLUICE_SHEET_ID")
+    if as_json:
+        print(orjson.dumps(mirror, option=orjson.OPT_INDENT_2).decode())
+    else:
+        for line in _lines(mirror):
+            print(line)
+    raise typer.Exit(0 if mirror.get("state") != "down" else 1)
+
+
+def _lines(status: Mapping[str, object]) -> Iterator[str]:
+    for name, figure in status.items():
+        if name != "problems":
+            yield f"{name.replace('_', ' '):<18}{'-' if figure is None else figure}"
+    problems = status.get("problems")
+    for problem in problems if isinstance(problems, list) else ():
+        yield f"! {problem}"
+
+
+def _settings(context: typer.Context) -> Settings:
+    # How settings are read is known by who reads the environment.
+    settings = cast(Callable[[], Settings], context.obj)()
+    if not settings.sheet_id:
+        raise SettingsError(
+            "SLUICE_SHEET_ID: missing; expected the id or the address of a Google spreadsheet"
+            " (docs/sheets.md has the way there)"
+        )
+    return settings
+
+
+@contextmanager
+def _mirror(settings: Settings) -> Iterator[Mirror]:
+    ledger = open_ledger(settings)
+    try:
+        mirror = open_mirror(settings, ledger)
+        assert mirror is not None  # `_settings` has seen to it
+        yield mirror
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Mirrors and ledgers say what is wrong in one line.
+        raise SettingsError(str(error)) from None
+    finally:
+        ledger.close()
+
+
+def _tell(lines: Iterator[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
