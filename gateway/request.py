@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from gateway.errors import InvalidRequest
 from gateway.events import Json
+from gateway.secrets import conceal
 
 Message: TypeAlias = Mapping[str, object]
 """`role` is system, developer, user, assistant or tool; `content` is text, a list of parts, or None.
@@ -159,5 +160,5 @@ def _kind(value: object) -> str:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    text = conceal(repr(value))
     return text if len(text) <= 60 else text[:60] + "…"

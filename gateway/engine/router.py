@@ -9,6 +9,7 @@ from gateway.engine.tools.tool import Tool
 from gateway.errors import UnknownModel
 from gateway.ports import Provider
 from gateway.records import Dialect
+from gateway.secrets import conceal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,4 +83,6 @@ class Router:
 
 
 def _shorten(name: str) -> str:
+    """As it may be said back: a client may have sent its key in the wrong place."""
+    name = conceal(name)
     return name if len(name) <= 100 else name[:100] + "…"

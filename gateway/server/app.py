@@ -160,4 +160,8 @@ async def _answer_gateway_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_fault(request: Request, error: Exception) -> Response:
-    return plain_failure(InternalError("The server had an error while processing your request."))
+    response = plain_failure(
+        InternalError("The server had an error while processing your request.")
+    )
+    response.headers["connection"] = "close"  # the server closes it after this, so say so
+    return response

@@ -22,6 +22,18 @@ class TooSlow(GatewayError):
     code = "request_timeout"
 
 
+class Encoded(GatewayError):
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_encoding"
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raises `Encoded`. A small body that is unpacked into a large one is not asked for by any client."""
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise Encoded("A compressed body is not taken; send it without Content-Encoding.")
+
+
 async def read(receive: Receive, *, declared: str | None, limit: int, timeout: float) -> bytes:
     """The whole body. `declared` is the Content-Length, which is believed only when it is too large."""
     if declared is not None and declared.isdecimal() and int(declared) > limit:

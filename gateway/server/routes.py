@@ -128,6 +128,7 @@ class _Exchange:
         await self._answer(call, account, scope, receive, send)
 
     async def _read(self, receive: Receive) -> ChatRequest:
+        body.check_encoding(self._headers.get("content-encoding"))
         data = await body.read(
             receive,
             declared=self._headers.get("content-length"),

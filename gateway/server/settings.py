@@ -7,7 +7,7 @@ that names the place, the field and what is expected.
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -162,6 +162,14 @@ class Config(_Row):
     """`virtual`: only the names under `models` can be asked for."""
     loop: LoopRow = LoopRow()
 
+    @field_validator("tools")
+    @classmethod
+    def _callable_names(cls, rows: dict[str, ToolRow]) -> dict[str, ToolRow]:
+        for name in rows:
+            if not re.fullmatch("[a-zA-Z0-9_-]{1,64}", name):
+                raise ValueError(f"a tool's name has only letters, digits, _ and -, got {name!r}")
+        return rows
+
     @field_validator("providers")
     @classmethod
     def _no_slash(cls, rows: dict[str, ProviderRow] | None) -> dict[str, ProviderRow] | None:
@@ -255,6 +263,23 @@ class Settings(_Row):
 
 _OWN = {"file", "environ"}
 
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, object]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value)
+            if name in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(f"{name!r} stands twice, the second time in line {line}")
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 _ANYWHERE = {"127.0.0.1", "0.0.0.0", "::"}
 
 
@@ -268,7 +293,7 @@ def _read(path: Path, environ: Mapping[str, str], *, required: bool) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from None
     try:
-        tree = yaml.safe_load(text) or {}
+        tree = yaml.load(text, _Loader) or {}
     except (yaml.YAMLError, ValueError) as error:  # a date that is none is no error of theirs
         raise SettingsError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -41,8 +41,11 @@ async def upstream() -> AsyncGenerator[ScriptedUpstream, None]:
 
 
 async def test_sigterm_ends_every_call_in_words(upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path, config(upstream.url), {"SLUICE_DRAIN": "2"})
-    await asyncio.to_thread(gateway.start)
+    with Gateway(tmp_path, config(upstream.url), {"SLUICE_DRAIN": "2"}) as gateway:
+        await end_every_call(gateway, upstream)
+
+
+async def end_every_call(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     key = await asyncio.to_thread(gateway.key)
     async with (
         connected(gateway.url) as short,

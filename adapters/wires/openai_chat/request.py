@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.errors import InvalidRequest
 from gateway.request import ChatRequest, check_messages, function_name, missing, wrong_type
+from gateway.secrets import conceal
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
@@ -167,14 +168,15 @@ def _check_choice(choice: object, tools: Sequence[Mapping[str, object]]) -> None
             pass
         case str():
             raise InvalidRequest(
-                f"Invalid value: {choice[:60]!r}. Supported values are: 'none', 'auto', and 'required'.",
+                f"Invalid value: {conceal(choice[:60])!r}. "
+                "Supported values are: 'none', 'auto', and 'required'.",
                 param="tool_choice",
                 code="invalid_value",
             )
         case {"type": "function", "function": {"name": str() as name}} if tools:
             if name not in map(function_name, tools):
                 raise InvalidRequest(
-                    f"Invalid value for 'tool_choice': function {name[:64]!r} is not in 'tools'.",
+                    f"Invalid value for 'tool_choice': function {conceal(name[:64])!r} is not in 'tools'.",
                     param="tool_choice",
                     code="invalid_value",
                 )

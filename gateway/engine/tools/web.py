@@ -1,15 +1,18 @@
 """Web search for models, by whichever search service the operator has."""
 
 import html
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from gateway.engine.tools.egress import Answer, Egress
+from gateway.engine.tools.egress import Answer, Egress, EgressFailed
 from gateway.engine.tools.tool import ToolContext, ToolFailed
 from gateway.events import Json
+
+log = logging.getLogger(__name__)
 
 MAX_QUERY = 400
 MAX_COUNT = 10
@@ -75,7 +78,12 @@ class WebSearch:
             raise ToolFailed(f"count has to be a whole number from 1 to {MAX_COUNT}.")
         words = _clean(query, MAX_QUERY)
         wanted = max(1, min(int(count), MAX_COUNT)) if count == count else self._count
-        found = await self._backend.search(words, wanted)
+        try:
+            found = await self._backend.search(words, wanted)
+        except EgressFailed as error:
+            # It names the operator's own host, which callers have no business with.
+            log.warning("%s: %s", self.name, error)
+            raise ToolFailed("The search service cannot be used at present.") from error
         return _write(words, [result for result in found if _is_web(result.url)][:wanted])
 
     async def aclose(self) -> None:

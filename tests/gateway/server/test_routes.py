@@ -461,3 +461,17 @@ async def test_models_are_listed_below_every_base_url(
     assert "helper" in [model["id"] for model in listing.json()["data"]]
     described = await client.get(f"{path.rstrip('/')}/helper")
     assert described.json()["id"] == "helper"
+
+
+async def test_a_compressed_body_is_refused_in_words(client: httpx2.AsyncClient) -> None:
+    response = await client.post(CHAT, content=body(), headers={"content-encoding": "gzip"})
+    assert response.status_code == 415
+    assert response.json()["error"]["code"] == "unsupported_encoding"
+    assert (await row(client, response))["status"] == "refused"
+
+
+async def test_a_key_in_the_wrong_place_is_not_said_back(client: httpx2.AsyncClient) -> None:
+    secret = "sk-proj-Ab3dEf6hIjKlMnOpQrSt"
+    response = await client.post(CHAT, content=body(model=secret))
+    assert response.status_code == 404
+    assert secret not in response.text

@@ -331,3 +331,25 @@ def test_settings_can_be_shown_without_their_keys() -> None:
 def test_a_providers_own_fields_are_its_own_to_check() -> None:
     row = ProviderRow.model_validate({"type": "x", "anything": [1]})
     assert row.own() == {"anything": [1], "connect_timeout": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "providers:\n  a: {type: demo}\n  a: {type: openai}\n",
+            "not YAML: 'a' stands twice, the second time in line 3",
+        ),
+        (
+            "tools: {a b: {type: calculator}}",
+            "tools: a tool's name has only letters, digits, _ and -, got 'a b'",
+        ),
+    ],
+    ids=["twice", "name"],
+)
+def test_names_stand_once_and_can_be_called(tmp_path: Path, text: str, line: str) -> None:
+    file = tmp_path / "sluice.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        Settings.load({"SLUICE_CONFIG": str(file)})
+    assert str(caught.value) == f"{file}: {line}"

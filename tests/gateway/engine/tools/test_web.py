@@ -159,12 +159,12 @@ async def test_no_result_is_said(search: WebSearch, service: Service) -> None:
     [
         (500, "text/html", b"<h1>oops</h1>", "status 500"),
         (429, "application/json", {}, "asked too often"),
-        (200, "text/html", b"<h1>Welcome</h1>", "not valid JSON"),
-        (200, "application/json", b"{", "not valid JSON"),
+        (200, "text/html", b"<h1>Welcome</h1>", "cannot be used at present"),
+        (200, "application/json", b"{", "cannot be used at present"),
         (200, "application/json", [], "unknown form"),
         (200, "application/json", {"results": 1, "web": {"results": 1}}, "unknown form"),
-        (200, "image/png", b"", "image/png"),
-        (302, "text/html", b"", "redirects to nowhere"),
+        (200, "image/png", b"", "cannot be used at present"),
+        (302, "text/html", b"", "cannot be used at present"),
     ],
 )
 async def test_a_service_that_fails_is_a_failure_in_words(
@@ -202,7 +202,7 @@ async def test_a_refused_key_is_said_but_not_shown(
 async def test_a_slow_service_is_given_up(service: Service) -> None:
     service.delay = 5
     tool = build("web_search", {"url": service.url, "timeout": 0.2})
-    with pytest.raises(ToolFailed, match=r"did not answer within 0.2 s"):
+    with pytest.raises(ToolFailed, match="cannot be used at present"):
         await ask(tool)
     await tool.aclose()  # type: ignore[attr-defined]  # an optional part of a tool
 
