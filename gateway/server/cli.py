@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, TypeAlias, cast
 
 import orjson
 import typer
@@ -40,6 +40,9 @@ app.add_typer(sheets_app, name="sheets")
 # Without a terminal there is no width to keep to.
 out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
+
+Export: TypeAlias = Callable[[Ledger, Path, str | None, datetime | None, datetime | None], int]
+"""A plug-in of `gateway.exports`: ledger, file, e-mail, since, until; returns the number of rows."""
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 Email = Annotated[str | None, typer.Option(help="Only this user's.", metavar="EMAIL")]
@@ -237,31 +240,54 @@ def export(
         typer.Argument(help="Where to write. Default: standard output.", metavar="FILE"),
     ] = None,
     form: Annotated[
-        Literal["jsonl", "csv"] | None,
-        typer.Option("--format", help="Default: by the file's name."),
+        str | None,
+        typer.Option(
+            "--format", help="jsonl, csv or xlsx. Default: by the file's name.", metavar="FORMAT"
+        ),
     ] = None,
     email: Email = None,
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """All usage rows, oldest first."""
-    form = form or ("csv" if file is not None and file.suffix == ".csv" else "jsonl")
-    write = write_csv if form == "csv" else write_jsonl
+    """All usage rows, oldest first; xlsx is a workbook with the keys and a dashboard."""
+    known = {"jsonl", "csv", *plugins.names("gateway.exports")}
+    if form is None:
+        suffix = "" if file is None else file.suffix.lower().removeprefix(".")
+        form = suffix if suffix in known else "jsonl"
+    if form not in known:
+        raise SettingsError(f"--format: {form!r}; expected one of {', '.join(sorted(known))}")
+    start, end = _moment(since), _moment(until)
     with _ledger(_settings()) as ledger:
-        rows = ledger.usage(email=email, since=_moment(since), until=_moment(until))
-        if file is None:
-            write(_with_progress(rows), sys.stdout)
-            return
-        if file.is_dir():
-            raise SettingsError(f"{file}: cannot be written: it is a folder")
-        partial = file.with_name(file.name + ".part")
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as target:
-                count = write(_with_progress(rows), target)
-            partial.replace(file)
-        except OSError as error:
-            raise SettingsError(f"{file}: cannot be written: {error.strerror}") from None
-    err.print(f"{count} rows written to {file}")
+        if form in ("jsonl", "csv"):
+            write = write_csv if form == "csv" else write_jsonl
+            rows = _with_progress(ledger.usage(email=email, since=start, until=end))
+            if file is None:
+                write(rows, sys.stdout)
+                return
+            with _replacing(file) as partial, partial.open("w", encoding="utf-8", newline="") as to:
+                count = write(rows, to)
+        elif file is None:
+            raise SettingsError(f"{form} cannot be written to a terminal; name a file")
+        else:
+            write_file = cast(Export, plugins.load("gateway.exports", form))
+            with _replacing(file) as partial, err.status("Writing"):
+                count = write_file(ledger, partial, email, start, end)
+    err.print(f"{count} rows written to {file}", soft_wrap=True)
+
+
+@contextmanager
+def _replacing(file: Path) -> Iterator[Path]:
+    """A file beside it that takes its place once it is whole, and is gone otherwise."""
+    partial = file.with_name(file.name + ".part")
+    try:
+        yield partial
+        partial.replace(file)
+    except OSError as error:
+        if error.strerror is None:  # the ledger's own words
+            raise
+        raise SettingsError(f"{file}: cannot be written: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _environ() -> dict[str, str]:

@@ -26,7 +26,7 @@ FONT = "Arial"
 INK, PALE, BLUE, RED = "#1F2937", "#6B7280", "#2563EB", "#B91C1C"
 
 _LOOKS: dict[Kind, Look] = {
-    Kind.TEXT: {"num_format": "@"},
+    Kind.TEXT: {"num_format": "@", "align": "left"},
     Kind.MOMENT: {"num_format": "yyyy-mm-dd hh:mm:ss", "align": "left"},
     Kind.DAY: {"num_format": "yyyy-mm-dd", "align": "left"},
     Kind.COUNT: {"num_format": "#,##0"},
@@ -35,7 +35,7 @@ _LOOKS: dict[Kind, Look] = {
     Kind.FLAG: {"align": "center"},
 }
 _HEADER: Look = {"bold": True, "font_color": "#FFFFFF", "bg_color": INK}
-_LEFT = (Kind.TEXT, Kind.MOMENT, Kind.DAY)
+_WIDEST = 60
 
 
 class Book:
@@ -49,8 +49,7 @@ class Book:
         """The same object for the same look: a file has each only once."""
         key = tuple(sorted(look.items()))
         if key not in self._formats:
-            basis = {"font_name": FONT, "font_size": 10, "valign": "vcenter"}
-            self._formats[key] = self._workbook.add_format({**basis, **look})
+            self._formats[key] = self._workbook.add_format({"valign": "vcenter", **look})
         return self._formats[key]
 
     def sheet(self, name: str) -> "Worksheet":
@@ -130,6 +129,8 @@ class Table:
             self._sheet = self._begin()
         self._rows += 1
         for column, cell in enumerate(cells):
+            if type(cell) is str and len(cell) > self._widths[column]:
+                self._widths[column] = min(len(cell), _WIDEST)
             target = link[1] if link is not None and link[0] == column else None
             self._book.put(self._sheet, self._rows, column, cell, link=target)
 
@@ -158,6 +159,10 @@ class Table:
         sheet = self._book.sheet(name)
         if self._hidden:
             sheet.hide()
+        self._widths = [column.width for column in self.columns]
+        self._set_columns(
+            sheet
+        )  # now for the looks of the cells that come, at the end for the widths
         sheet.freeze_panes(1, 0)
         sheet.set_landscape()
         sheet.set_paper(9)
@@ -165,21 +170,26 @@ class Table:
         sheet.repeat_rows(0)
         sheet.set_footer("&L&A&R&P / &N")
         for index, column in enumerate(self.columns):
-            sheet.set_column(index, index, column.width, self._book.format(_LOOKS[column.kind]))
             self._book.put(
                 sheet,
                 0,
                 index,
                 column.header,
-                {**_HEADER, "align": "left" if column.kind in _LEFT else "right"},
+                {**_HEADER, "align": _LOOKS[column.kind].get("align", "right")},
             )
         self._rows = 0
         self.parts.append((name, 0))
         return sheet
 
+    def _set_columns(self, sheet: "Worksheet") -> None:
+        for index, (column, width) in enumerate(zip(self.columns, self._widths, strict=True)):
+            look = self._book.format(_LOOKS[column.kind])
+            sheet.set_column(index, index, width + 1, look)
+
     def _finish_part(self) -> None:
         self.parts[-1] = (self.parts[-1][0], self._rows)
         self._sheet.autofilter(0, 0, max(self._rows, 1), len(self.columns) - 1)
+        self._set_columns(self._sheet)
         # Otherwise each tab keeps a file open to the end, and a process may have 1,024 of them.
         self._sheet._opt_close()
 
@@ -197,6 +207,9 @@ def writing(path: Path) -> Iterator[Book]:
                 "strings_to_formulas": False,
                 "strings_to_urls": False,
                 "strings_to_numbers": False,
+                # The width of its digits is the measure of all columns: a font that has a twin of the
+                # same widths on every system.
+                "default_format_properties": {"font_name": FONT, "font_size": 10},
             },
         )
         workbook.use_zip64()

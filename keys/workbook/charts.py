@@ -1,5 +1,6 @@
 """The looks of the dashboard's charts: titles, axes with units, no more ink than needed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from keys.workbook.book import FONT, INK, PALE, Book
 if TYPE_CHECKING:
     from xlsxwriter.chart import Chart  # type: ignore[import-untyped]  # no marker of its types
 
-WIDTH, HEIGHT = 498, 300
+WIDTH, HEIGHT = 504, 374
 _LINE = "#E5E7EB"
 _WEEK = 7
 
@@ -29,8 +30,22 @@ class Series:
         return [self.sheet, self.first, column, self.last, column]
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """An axis of values: its unit, the look of its numbers, and the way from one to the next."""
+
+    unit: str
+    look: str
+    step: float
+
+
 def per_day(
-    book: Book, kind: str, title: str, unit: str, days: int, series: Sequence[Series], look: str
+    book: Book,
+    kind: str,
+    title: str,
+    days: int,
+    series: Sequence[Series],
+    scale: Scale,
 ) -> "Chart":
     """Lines or stacked columns over days, which are the numbers in column `days`."""
     chart = book.chart(kind, "stacked" if kind == "column" else None)
@@ -54,14 +69,19 @@ def per_day(
             "line": {"color": PALE},
         }
     )
-    chart.set_y_axis({**_axis(unit), **_scale(look), "major_gridlines": _GRID})
+    chart.set_y_axis(_value_axis(scale))
     return _finished(chart, title, legend=len(series) > 1)
 
 
 def per_name(
-    book: Book, title: str, unit: str, names: int, series: Sequence[Series], look: str
+    book: Book,
+    title: str,
+    names: int,
+    series: Sequence[Series],
+    scale: Scale,
+    labels: str,
 ) -> "Chart":
-    """Bars from the top down, of names in column `names`."""
+    """Bars from the top down, of names in column `names`; `labels` is the number format at their ends."""
     chart = book.chart("bar")
     for one in series:
         chart.add_series(
@@ -71,7 +91,7 @@ def per_name(
                 "values": one.reference(one.column),
                 "gap": 50,
                 "overlap": -10 if len(series) > 1 else 0,
-                "data_labels": {"value": True, "num_format": look, "font": _font(8)},
+                "data_labels": {"value": True, "num_format": labels, "font": _font(8)},
                 **_paint("bar", one.colour),
             }
         )
@@ -84,30 +104,48 @@ def per_name(
             "crossing": "max",
         }
     )
-    chart.set_x_axis({**_axis(unit), **_scale(look), "major_gridlines": _GRID})
+    chart.set_x_axis(_value_axis(scale))
     return _finished(chart, title, legend=len(series) > 1)
 
 
-def money_look(largest: float) -> str:
-    """As many digits as tell the steps of an axis apart."""
-    if largest < 0.1:
-        return '"$"0.0000'
-    if largest < 10:
-        return '"$"0.00'
-    return '"$"#,##0'
+def dollars(largest: float) -> Scale:
+    step = _step(largest)
+    digits = max(2, _digits(step)) if step < 1 else 0
+    return Scale("US dollars", f'[=0]"$"0;"$"{_decimal("#,##0", digits)}', step)
 
 
-def count_look(largest: float) -> str:
-    if largest >= 10_000_000:
-        return '0,,"M"'
-    if largest >= 1_000_000:
-        return '0.0,,"M"'
-    if largest >= 10_000:
-        return '0,"k"'
-    return "#,##0"
+def counts(unit: str, largest: float) -> Scale:
+    step = max(1, _step(largest))
+    for size, letter in ((6, "M"), (3, "k")):
+        if largest >= 10**size and step >= 10 ** (size - 1):
+            digits = 0 if step >= 10**size else 1
+            return Scale(
+                unit, f'[=0]0;{_decimal("#,##0", digits)}{"," * (size // 3)}"{letter}"', step
+            )
+    return Scale(unit, "#,##0", step)
 
 
-_GRID = {"visible": True, "line": {"color": _LINE, "width": 0.75}}
+def seconds(unit: str, largest: float) -> Scale:
+    step = _step(largest)
+    return Scale(unit, f"[=0]0;{_decimal('#,##0', _digits(step))}", step)
+
+
+def _step(largest: float) -> float:
+    """1, 2 or 5, or such with zeros, so that there are about five of them on the axis."""
+    if largest <= 0:
+        return 1
+    rough = largest / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+
+
+def _digits(step: float) -> int:
+    """After the point, to tell the steps apart."""
+    return max(0, math.ceil(-math.log10(step) - 1e-9))
+
+
+def _decimal(look: str, digits: int) -> str:
+    return f"{look}.{'0' * digits}" if digits else look
 
 
 def _paint(kind: str, colour: str) -> dict[str, object]:
@@ -128,8 +166,15 @@ def _axis(name: str) -> dict[str, object]:
     return {"name": name, "name_font": _font(9), "num_font": _font(9)}
 
 
-def _scale(look: str) -> dict[str, object]:
-    return {"num_format": look, "min": 0, "line": {"none": True}}
+def _value_axis(scale: Scale) -> dict[str, object]:
+    return {
+        **_axis(scale.unit),
+        "num_format": scale.look,
+        "min": 0,
+        "major_unit": scale.step,
+        "line": {"none": True},
+        "major_gridlines": {"visible": True, "line": {"color": _LINE, "width": 0.75}},
+    }
 
 
 def _font(size: int) -> dict[str, object]:

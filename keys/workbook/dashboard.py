@@ -1,7 +1,7 @@
 """The first tab: the month at a glance, for somebody who reads no other."""
 
 from calendar import month_name
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from keys.rollup import Total, day_serial
 from keys.tabs import DAILY_COLUMNS, DASHBOARD, Cell
 from keys.workbook.book import BLUE, INK, PALE, RED, Book, Look
-from keys.workbook.charts import Series, count_look, money_look, per_day, per_name
+from keys.workbook.charts import (
+    HEIGHT,
+    Series,
+    counts,
+    dollars,
+    per_day,
+    per_name,
+    seconds,
+)
 from keys.workbook.figures import Durations, Figures, top
 
 if TYPE_CHECKING:
@@ -19,25 +27,24 @@ if TYPE_CHECKING:
 
 _TOP = 10
 _LONGEST_NAME = 34
-_MONEY = '[=0]"$"0.00;[<1]"$"0.0000;"$"#,##0.00'
-_COUNT = "#,##0"
+_LABEL = '[=0]"$"0.00;[<1]"$"0.0000;"$"#,##0.00'
+_SECONDS = "[<10]0.00;#,##0.0"
 _CHANGE = '"+"0.0%;"−"0.0%;0.0%'
 _GREY, _TEAL, _AMBER = "#9CA3AF", "#0D9488", "#F59E0B"
 
-# The grid: a margin, then twelve columns; a card has three of them, a chart or a table six.
-_LEFT, _RIGHT = 1, 7
+# The grid: a margin, six columns, a gutter, six columns. A card has three of them, a chart or a table six.
+_LEFT, _RIGHT, _GUTTER, _END = 1, 8, 7, 13
 _COLUMN_WIDTH = 11.29  # 84 pixels
-_ROW_PIXELS = 20
 _CARDS = 3
-_CHARTS = 9
-_CHART_ROWS = 15
-_TABLES = _CHARTS + 3 * (_CHART_ROWS + 1)
-_DAYS = _TABLES + 2 * (_TOP + 4)
-
+_CHARTS = 8
+_ROW_PIXELS = 22
+_CHART_ROWS = HEIGHT // _ROW_PIXELS + 1
+_TABLES = _CHARTS + 3 * _CHART_ROWS
 _TITLE: Look = {"font_size": 20, "bold": True, "font_color": INK}
 _CARD: Look = {"bg_color": "#F3F4F6", "align": "left", "font_color": INK}
 _EDGE: Look = {**_CARD, "left": 5, "left_color": BLUE, "indent": 1}
 _SMALL: Look = {**_CARD, "font_color": PALE, "font_size": 9}
+_HEADING: Look = {"bold": True, "font_size": 12, "font_color": INK}
 _HEADER: Look = {"bold": True, "font_color": PALE, "font_size": 9, "bottom": 1}
 _BODY: Look = {"bottom": 1, "bottom_color": "#E5E7EB", "font_color": INK}
 _DAY: Look = {**_BODY, "num_format": "d mmm yyyy", "align": "left"}
@@ -50,15 +57,29 @@ class Measure:
     label: str
     headers: tuple[str, ...]
     value: Callable[[Total], float]
-    look: str
+    look: Callable[[float], str]
+    """The number format that shows this much in a narrow cell."""
 
 
-_COST = Measure("Cost", ("Cost",), lambda total: total.cost_nanos / 1e9, _MONEY)
-_REQUESTS = Measure("Requests", ("Requests",), lambda total: total.requests, _COUNT)
-_TOKENS = Measure("Tokens", ("Tokens In", "Tokens Out"), lambda total: total.tokens, _COUNT)
-_ERRORS = Measure("Errors", ("Errors",), lambda total: total.errors, _COUNT)
-_TOKENS_IN = Measure("Tokens in", ("Tokens In",), lambda total: total.tokens_in, _COUNT)
-_TOKENS_OUT = Measure("Tokens out", ("Tokens Out",), lambda total: total.tokens_out, _COUNT)
+def _money(dollars: float) -> str:
+    if 0 < dollars < 1:
+        return '"$"0.0000'
+    return '"$"#,##0.00' if dollars < 100_000 else '"$"#,##0'
+
+
+def _count(number: float) -> str:
+    return "#,##0" if number < 100_000_000 else '#,##0.0,,"M"'
+
+
+_COST = Measure("Cost", ("Cost",), lambda total: total.cost_nanos / 1e9, _money)
+_REQUESTS = Measure("Requests", ("Requests",), lambda total: total.requests, _count)
+_TOKENS = Measure("Tokens", ("Tokens In", "Tokens Out"), lambda total: total.tokens, _count)
+_ERRORS = Measure("Errors", ("Errors",), lambda total: total.errors, _count)
+_TOKENS_IN = Measure("Tokens in", ("Tokens In",), lambda total: total.tokens_in, _count)
+_TOKENS_OUT = Measure("Tokens out", ("Tokens Out",), lambda total: total.tokens_out, _count)
+_BESIDE_COST = (_REQUESTS, _ERRORS, _TOKENS_IN, _TOKENS_OUT)
+_DAY_COLUMNS = (2, 3, 4, 5, 6, 8)
+"""Cost of the month before and of this one, then the others; the gutter is left out."""
 
 
 def draw(
@@ -75,8 +96,10 @@ def draw(
     """`daily` are the tabs of the roll-up with their numbers of rows, `tabs` the users' tabs."""
     board = _Board(book, sheet, figures, daily)
     board.head(_notes(figures, since, until, email))
-    for index, measure in enumerate((_COST, _REQUESTS, _TOKENS, _ERRORS)):
-        board.card(_LEFT + 3 * index, measure)
+    board.card(_LEFT, _COST)
+    board.card(_LEFT + 3, _REQUESTS)
+    board.card(_RIGHT, _TOKENS)
+    board.card(_RIGHT + 3, _ERRORS)
     board.models()
     board.users(tabs)
     board.slowest()
@@ -115,6 +138,12 @@ class _Board:
         self._sheet = sheet
         self._figures = figures
         self._daily = daily
+        self._models = top(figures.models, _TOP)
+        self._users = top(figures.users, _TOP)
+        self._slowest = figures.slowest(_TOP)
+        self._failing = figures.failing(_TOP)
+        self._second = _TABLES + _height(self._models, self._users)
+        self._days = self._second + _height(self._slowest, self._failing)
         self._steps: list[tuple[int, Callable[[], object]]] = []
 
     # Placing. The book takes rows in order only, so all is collected first.
@@ -149,9 +178,7 @@ class _Board:
             self._steps.append((row, step))
 
     def chart(self, row: int, column: int, chart: "Chart") -> None:
-        self._sheet.insert_chart(
-            row, column, chart, {"x_offset": 0 if column == _LEFT else 6, "object_position": 2}
-        )
+        self._sheet.insert_chart(row, column, chart, {"object_position": 2})
 
     def finish(self) -> None:
         for _, step in sorted(self._steps, key=lambda step: step[0]):
@@ -163,18 +190,19 @@ class _Board:
         sheet = self._sheet
         sheet.hide_gridlines(2)
         sheet.set_column(0, 0, 2)
-        sheet.set_column(_LEFT, 12, _COLUMN_WIDTH)
+        sheet.set_column(_LEFT, _END, _COLUMN_WIDTH)
+        sheet.set_column(_GUTTER, _GUTTER, 1.3)
         sheet.set_default_row(_ROW_PIXELS * 0.75)
-        sheet.set_row(0, 36)
-        sheet.set_row(_CARDS + 1, 33)
+        sheet.set_row_pixels(0, 48)
+        sheet.set_row_pixels(_CARDS + 1, 44)
         sheet.set_paper(9)
         sheet.set_margins(0.4, 0.4, 0.5, 0.6)
         sheet.fit_to_pages(1, 0)
-        sheet.print_area(0, 0, self._last_row, 12)
-        sheet.set_h_pagebreaks([_TABLES])
+        sheet.print_area(0, 0, self._last_row, _END)
+        sheet.set_h_pagebreaks([_TABLES, self._days])
         sheet.set_footer("&L&A&R&P / &N")
-        self.put(0, _LEFT, f"Usage in {_month(self._figures.month)}", _TITLE, 12)
-        self.put(1, _LEFT, "  ".join(notes), {"font_color": PALE}, 12)
+        self.put(0, _LEFT, f"Usage in {_month(self._figures.month)}", _TITLE, _END)
+        self.put(1, _LEFT, "  ".join(notes), {"font_color": PALE}, _END)
 
     def card(self, column: int, measure: Measure) -> None:
         """A figure of this month, its change on as much of the last one, and the last one's whole."""
@@ -188,7 +216,7 @@ class _Board:
         row = _CARDS
         self.put(row, column, measure.label, {**_EDGE, "bold": True, "font_color": PALE}, 3)
         row += 1
-        look = {**_EDGE, "font_size": 22, "bold": True, "num_format": measure.look}
+        look = {**_EDGE, "font_size": 22, "bold": True, "num_format": measure.look(now)}
         self.compute(row, column, f"={sum_now}", now, look, 3)
         row += 1
         change = f'=IFERROR({sum_now}/({sum_before})-1,"–")'
@@ -196,141 +224,141 @@ class _Board:
         self.compute(row, column, change, now / before - 1 if before else "–", look)
         self.put(row, column + 1, f"against {_span(*then)}", _SMALL, 2)
         row += 1
-        look = {**_EDGE, "font_size": 9, "num_format": _short(measure.look, last)}
+        look = {**_EDGE, "font_size": 9, "num_format": measure.look(last)}
         self.compute(row, column, f"={sum_last}", last, look)
         month = _month(figures.month_before, year=False)
         self.put(row, column + 1, f"in all of {month}", _SMALL, 2)
 
     def models(self) -> None:
-        named = top(self._figures.models, _TOP)
-        self._totals(_TABLES, _LEFT, "Most expensive models", "Model", named, {})
-        chart = self._bars(_LEFT, "Cost per model", "US dollars", len(named), _COST, named)
-        self.chart(_CHARTS + _CHART_ROWS + 1, _LEFT, chart)
+        self._most_expensive(_LEFT, "model", self._models, {})
 
     def users(self, tabs: Mapping[str, str]) -> None:
-        named = top(self._figures.users, _TOP)
-        self._totals(_TABLES, _RIGHT, "Most expensive users", "User", named, tabs)
-        chart = self._bars(_RIGHT, "Cost per user", "US dollars", len(named), _COST, named)
-        self.chart(_CHARTS + _CHART_ROWS + 1, _RIGHT, chart)
+        self._most_expensive(_RIGHT, "user", self._users, tabs)
 
-    def _bars(
+    def _most_expensive(
         self,
         column: int,
-        title: str,
-        unit: str,
-        count: int,
-        measure: Measure,
-        named: Sequence[tuple[str, Total]],
-    ) -> "Chart":
-        largest = max((measure.value(total) for _, total in named), default=0)
-        first = _TABLES + 2
-        series = Series(DASHBOARD, column + 3, first, first + max(count, 1) - 1, first - 1, BLUE)
-        month = _month(self._figures.month)
-        return per_name(
-            self._book, f"{title}, {month}", unit, column, [series], money_look(largest)
-        )
-
-    def _totals(
-        self,
-        row: int,
-        column: int,
-        title: str,
         what: str,
         named: Sequence[tuple[str, Total]],
         tabs: Mapping[str, str],
     ) -> None:
         measures = (_COST, _REQUESTS, _TOKENS)
-        self._header(row, column, title, what, [measure.label for measure in measures])
-        for number, (name, total) in enumerate(named or [("", Total())], row + 2):
-            self.put(number, column, _shown(name), _BODY, 3, tabs.get(name))
+        labels = [measure.label for measure in measures]
+        self._header(_TABLES, column, f"Most expensive {what}s", what.capitalize(), labels)
+        first = _TABLES + 2
+        for row, (name, total) in enumerate(named or [("", Total())], first):
+            self.put(row, column, _shown(name), _BODY, 3, tabs.get(name))
             for offset, measure in enumerate(measures, 3):
-                look = {**_BODY, "num_format": measure.look}
-                self.put(number, column + offset, measure.value(total), look)
+                value = measure.value(total)
+                self.put(row, column + offset, value, {**_BODY, "num_format": measure.look(value)})
+        chart = per_name(
+            self._book,
+            f"Cost per {what}, {_month(self._figures.month)}",
+            column,
+            [Series(DASHBOARD, column + 3, first, first + max(len(named), 1) - 1, first - 1, BLUE)],
+            dollars(max((_COST.value(total) for _, total in named), default=0)),
+            labels=_LABEL,
+        )
+        self.chart(_CHARTS + _CHART_ROWS, column, chart)
 
     def slowest(self) -> None:
-        row = _TABLES + _TOP + 4
-        named = self._figures.slowest(_TOP)
         headers = ["Answers", "Half within", "95 % within"]
-        self._header(row, _LEFT, "Slowest models, in seconds", "Model", headers)
-        for number, (name, durations) in enumerate(named or [("", None)], row + 2):
-            self.put(number, _LEFT, _shown(name), _BODY, 3)
-            cells = (0, 0.0, 0.0) if durations is None else _quantiles(durations)
-            for offset, (cell, look) in enumerate(zip(cells, (_COUNT, "0.0", "0.0"), strict=True)):
-                self.put(number, _LEFT + 3 + offset, cell, {**_BODY, "num_format": look})
-        series = [
-            Series(
-                DASHBOARD, _LEFT + offset, row + 2, row + 1 + max(len(named), 1), row + 1, colour
-            )
-            for offset, colour in ((4, _TEAL), (5, _AMBER))
-        ]
-        title = f"Slowest models, {_month(self._figures.month)}"
-        unit = "Seconds until the answer was complete"
-        chart = per_name(self._book, title, unit, _LEFT, series, "0.0")
-        self.chart(_CHARTS + 2 * (_CHART_ROWS + 1), _LEFT, chart)
+        self._header(self._second, _LEFT, "Slowest models, in seconds", "Model", headers)
+        first = self._second + 2
+        for row, (name, durations) in enumerate(self._slowest or [("", Durations())], first):
+            self.put(row, _LEFT, _shown(name), _BODY, 3)
+            self.put(row, _LEFT + 3, durations.count, {**_BODY, "num_format": "#,##0"})
+            for offset, share in ((4, 0.5), (5, 0.95)):
+                look = {**_BODY, "num_format": _SECONDS}
+                self.put(row, _LEFT + offset, durations.quantile(share), look)
+        last = first + max(len(self._slowest), 1) - 1
+        chart = per_name(
+            self._book,
+            f"Slowest models, {_month(self._figures.month)}",
+            _LEFT,
+            [
+                Series(DASHBOARD, _LEFT + offset, first, last, first - 1, colour)
+                for offset, colour in ((4, _TEAL), (5, _AMBER))
+            ],
+            seconds(
+                "Seconds until the answer was complete",
+                max((durations.quantile(0.95) for _, durations in self._slowest), default=0),
+            ),
+            labels=_SECONDS,
+        )
+        self.chart(_CHARTS + 2 * _CHART_ROWS, _LEFT, chart)
 
     def failing(self) -> None:
-        row = _TABLES + _TOP + 4
-        models = self._figures.models.items()
-        named = sorted(models, key=lambda item: (-item[1].errors, item[0]))[:_TOP]
-        named = [item for item in named if item[1].errors]
-        self._header(row, _RIGHT, "Models with errors", "Model", ["Requests", "Errors", "Share"])
-        for number, (name, total) in enumerate(named or [("", Total())], row + 2):
-            self.put(number, _RIGHT, _shown(name), _BODY, 3)
-            share = total.errors / total.requests if total.requests else 0.0
-            for offset, (cell, look) in enumerate(
-                ((total.requests, _COUNT), (total.errors, _COUNT), (share, "0.0%")), 3
-            ):
-                self.put(number, _RIGHT + offset, cell, {**_BODY, "num_format": look})
+        headers = ["Requests", "Errors", "Share"]
+        self._header(self._second, _RIGHT, "Models with errors", "Model", headers)
+        for row, (name, total) in enumerate(self._failing or [("", Total())], self._second + 2):
+            self.put(row, _RIGHT, _shown(name), _BODY, 3)
+            share = total.errors / max(total.requests, 1)
+            cells = ((total.requests, "#,##0"), (total.errors, "#,##0"), (share, "0.0%"))
+            for offset, (cell, look) in enumerate(cells, 3):
+                self.put(row, _RIGHT + offset, cell, {**_BODY, "num_format": look})
 
     def days(self) -> None:
         """The days' sums, and the charts over them: the month before and this one are two lines."""
         figures = self._figures
-        months = (figures.month_before, figures.month)
-        cost = [f"Cost, {_month(month, year=False)}" for month in months]
-        others = (_REQUESTS, _ERRORS, _TOKENS_IN, _TOKENS_OUT)
-        headers = [*cost, *(measure.label for measure in others)]
-        self._header(_DAYS, _LEFT, "Per day", "Day", headers, span=1)
-        for row, (day, total) in enumerate(figures.days.items(), _DAYS + 2):
+        self.put(self._days, _LEFT, "Per day", _HEADING, 6)
+        months = [f"Cost, {_month(m, year=False)}" for m in (figures.month_before, figures.month)]
+        labels = ["Day", *months, *(measure.label for measure in _BESIDE_COST)]
+        for label, column in zip(labels, (_LEFT, *_DAY_COLUMNS), strict=True):
+            look = _HEADER if column == _LEFT else {**_HEADER, "align": "right"}
+            self.put(self._days + 1, column, label, look)
+        self.put(self._days + 1, _GUTTER, None, _HEADER)
+        for row, (day, total) in enumerate(figures.days.items(), self._days + 2):
             self.put(row, _LEFT, day_serial(day), _DAY)
-            ours = _LEFT + 1 + (day >= figures.month)
-            theirs = _LEFT + 1 + (day < figures.month)
-            self.put(row, theirs, None, _BODY)
-            for column, measure in ((ours, _COST), *enumerate(others, _LEFT + 3)):
-                formula = f"={self._sum_of_day(measure, row)}"
-                look = {**_BODY, "num_format": measure.look}
-                self.compute(row, column, formula, measure.value(total), look)
+            before, now, *others = _DAY_COLUMNS
+            ours, theirs = (now, before) if day >= figures.month else (before, now)
+            cells = zip((ours, *others), (_COST, *_BESIDE_COST), strict=True)
+            for column, measure in cells:
+                value = measure.value(total)
+                look = {**_BODY, "num_format": measure.look(value)}
+                self.compute(row, column, f"={self._sum_of_day(measure, row)}", value, look)
+            for column in (theirs, _GUTTER):
+                self.put(row, column, None, _BODY)
         self._day_charts()
 
     def _day_charts(self) -> None:
         totals = self._figures.days.values()
-        cost = money_look(max(total.cost_nanos for total in totals) / 1e9)
-        tokens = count_look(max(total.tokens for total in totals))
-        errors = count_look(max(total.errors for total in totals))
-        below = _CHARTS + 2 * (_CHART_ROWS + 1)
-        for row, column, kind, title, unit, look, series in (
-            (_CHARTS, _LEFT, "line", "Cost per day", "US dollars", cost, ((1, _GREY), (2, BLUE))),
-            (
-                _CHARTS,
-                _RIGHT,
-                "column",
-                "Tokens per day",
-                "Tokens",
-                tokens,
-                ((5, BLUE), (6, _TEAL)),
-            ),
-            (below, _RIGHT, "column", "Errors per day", "Failed requests", errors, ((4, RED),)),
-        ):
-            first, last = _DAYS + 2, self._last_row
-            lines = [
-                Series(DASHBOARD, _LEFT + offset, first, last, first - 1, colour)
-                for offset, colour in series
-            ]
-            chart = per_day(self._book, kind, title, unit, _LEFT, lines, look)
-            self.chart(row, column, chart)
+        before, now, _, errors, tokens_in, tokens_out = _DAY_COLUMNS
+        chart = per_day(
+            self._book,
+            "line",
+            "Cost per day",
+            _LEFT,
+            [self._per_day(before, _GREY), self._per_day(now, BLUE)],
+            dollars(max(_COST.value(total) for total in totals)),
+        )
+        self.chart(_CHARTS, _LEFT, chart)
+        chart = per_day(
+            self._book,
+            "column",
+            "Tokens per day",
+            _LEFT,
+            [self._per_day(tokens_in, BLUE), self._per_day(tokens_out, _TEAL)],
+            counts("Tokens", max(total.tokens for total in totals)),
+        )
+        self.chart(_CHARTS, _RIGHT, chart)
+        chart = per_day(
+            self._book,
+            "column",
+            "Errors per day",
+            _LEFT,
+            [self._per_day(errors, RED)],
+            counts("Failed requests", max(total.errors for total in totals)),
+        )
+        self.chart(_CHARTS + 2 * _CHART_ROWS, _RIGHT, chart)
+
+    def _per_day(self, column: int, colour: str) -> Series:
+        first = self._days + 2
+        return Series(DASHBOARD, column, first, self._last_row, first - 1, colour)
 
     @property
     def _last_row(self) -> int:
-        return _DAYS + 1 + len(self._figures.days)
+        return self._days + 1 + len(self._figures.days)
 
     def _header(
         self,
@@ -339,11 +367,10 @@ class _Board:
         title: str,
         what: str,
         headers: Sequence[str],
-        span: int = 3,
     ) -> None:
-        self.put(row, column, title, {"bold": True, "font_size": 12, "font_color": INK}, 6)
-        self.put(row + 1, column, what, _HEADER, span)
-        for offset, header in enumerate(headers, span):
+        self.put(row, column, title, _HEADING, 6)
+        self.put(row + 1, column, what, _HEADER, 3)
+        for offset, header in enumerate(headers, 3):
             self.put(row + 1, column + offset, header, {**_HEADER, "align": "right"})
 
     # Formulas over the roll-up.
@@ -380,8 +407,9 @@ def _shown(name: str) -> str:
     return shorten(name, _LONGEST_NAME) or "–"
 
 
-def _quantiles(durations: Durations) -> tuple[int, float, float]:
-    return (durations.count, durations.quantile(0.5), durations.quantile(0.95))
+def _height(left: Sized, right: Sized) -> int:
+    """Rows of two tables side by side: title, header, lines, and two that stay empty."""
+    return 2 + max(len(left), len(right), 1) + 2
 
 
 def _letter(header: str) -> str:
@@ -401,8 +429,3 @@ def _span(first: date, last: date) -> str:
     """`1–17 November`; both are in one month."""
     name = month_name[first.month]
     return f"{first.day} {name}" if first == last else f"{first.day}–{last.day} {name}"
-
-
-def _short(look: str, value: float) -> str:
-    """The same look, for a narrow cell."""
-    return '0.0,,"M"' if look == _COUNT and value >= 10_000_000 else look

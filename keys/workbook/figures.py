@@ -24,13 +24,13 @@ class Durations:
         self.count += 1
 
     def quantile(self, share: float) -> float:
-        """In seconds; there is at least one duration."""
+        """In seconds, 0 if there is nothing yet."""
         rank = math.ceil(share * self.count)
         for step in sorted(self._counts):
             rank -= self._counts[step]
             if rank <= 0:
                 return math.exp((step - 0.5) * _STEP) / 1000
-        raise ValueError("no durations")
+        return 0.0
 
 
 _STEP = math.log(1.02)
@@ -81,6 +81,10 @@ class Figures:
 
     def slowest(self, count: int) -> list[tuple[str, Durations]]:
         return heapq.nlargest(count, self.durations.items(), lambda item: item[1].quantile(0.95))
+
+    def failing(self, count: int) -> list[tuple[str, Total]]:
+        failing = [item for item in self.models.items() if item[1].errors]
+        return heapq.nsmallest(count, failing, lambda item: (-item[1].errors, item[0]))
 
 
 def top(totals: dict[str, Total], count: int) -> list[tuple[str, Total]]:
