@@ -24,6 +24,7 @@ from keys.mirror.google import (
     SheetUnreachable,
 )
 from keys.mirror.init import initialise
+from keys.mirror.intake import Intake
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,18 @@ class Pace:
     probe: float = 60.0
     """Between looks whether the operator has done what has to be done."""
     farewell: float = 5.0
+
+
+@dataclass(slots=True)
+class _Duty:
+    """What is done again and again, with pauses of its own after failures: a full spreadsheet must not
+    keep a revocation from being read."""
+
+    work: Callable[[], object]
+    every: float
+    due: float = -float("inf")
+    failures: int = 0
+    error: SheetError | LedgerError | None = None
 
 
 class SheetsMirror(Mirror):
@@ -65,11 +78,13 @@ class SheetsMirror(Mirror):
         self.book = Book(google, ledger, tuple(dict.fromkeys(["default", *filter(None, tiers)])))
         self._pace, self._now = pace, now
         self._flusher = Flusher(self.book)
-        self._poll_at = self._flush_at = self._retry_at = -float("inf")
-        self._failures = 0
+        self._intake = Intake(self.book)
+        self._duties = (
+            _Duty(self._intake.poll, pace.poll),
+            _Duty(self._flusher.step, pace.flush),
+        )
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
-        self._state = "ok"
 
     # The gateway's side.
 
@@ -94,7 +109,7 @@ class SheetsMirror(Mirror):
         flusher = self._flusher.figures
         last = flusher.last_flush
         return {
-            "state": "behind" if self._state == "ok" and flusher.backlog else self._state,
+            "state": self._state(flusher.backlog),
             "last_flush": None if last is None else last.isoformat(timespec="seconds"),
             "lag_seconds": flusher.lag(datetime.now(UTC)),
             "backlog_rows": flusher.backlog,
@@ -123,53 +138,56 @@ class SheetsMirror(Mirror):
 
     def tick(self) -> float:
         """Does what is due, and says how many seconds nothing is."""
-        now = self._now()
-        if now < self._retry_at:
-            return self._retry_at - now
+        for duty in self._duties:
+            if self._now() >= duty.due:
+                self._do(duty)
+        return max(0.0, min(duty.due for duty in self._duties) - self._now())
+
+    def _do(self, duty: _Duty) -> None:
+        begun = self._now()
         try:
-            if now >= self._poll_at:
-                self._poll()
-                self._poll_at = self._now() + self._pace.poll
-            if now >= self._flush_at:
-                self._flusher.step()
-                self._flush_at = now + self._pace.flush
+            duty.work()
         except BudgetSpent as error:
-            self._retry_at = self._now() + (error.retry_after or 0.0)
+            duty.due = self._now() + (error.retry_after or 0.0)
         except SheetUnreachable as error:
-            self._wait(error, self._pause(error.retry_after))
+            self._wait(duty, error, self._pause(duty, error.retry_after))
         except SheetError as error:
-            self._wait(error, self._pace.probe * random.uniform(0.5, 1))
+            self._wait(duty, error, self._pace.probe * random.uniform(0.5, 1))
         except LedgerError as error:
-            self._wait(error, self._pause(None))
+            self._wait(duty, error, self._pause(duty, None))
         else:
-            self._recover()
-        now = self._now()
-        return max(0.0, max(self._retry_at, min(self._poll_at, self._flush_at)) - now)
+            duty.due = begun + duty.every
+            self._recover(duty)
 
-    def _poll(self) -> None:
-        """What people changed in the spreadsheet."""
+    def _state(self, backlog: int) -> str:
+        errors = [duty.error for duty in self._duties if duty.error is not None]
+        if any(isinstance(error, SheetLost) for error in errors):
+            return "down"
+        return "behind" if errors or backlog else "ok"
 
-    def _pause(self, asked: float | None) -> float:
+    def _pause(self, duty: _Duty, asked: float | None) -> float:
         """Full jitter: gateways that failed together do not come back together."""
         if asked is not None:
             return min(asked, self._pace.last_pause) + random.uniform(0, self._pace.first_pause)
-        longest = min(self._pace.last_pause, self._pace.first_pause * 2**self._failures)
+        longest = min(self._pace.last_pause, self._pace.first_pause * 2**duty.failures)
         return random.uniform(0, longest)
 
-    def _wait(self, error: SheetError | LedgerError, seconds: float) -> None:
-        lost = isinstance(error, SheetLost)
-        if not self._failures or (lost and self._state != "down"):
+    def _wait(self, duty: _Duty, error: SheetError | LedgerError, seconds: float) -> None:
+        lost, known = isinstance(error, SheetLost), [duty.error for duty in self._duties]
+        if not any(known) or (lost and not any(isinstance(it, SheetLost) for it in known)):
             logger.warning("the spreadsheet falls behind: %s", error)
-        self._failures = min(self._failures + 1, 16)
-        self._retry_at = self._now() + seconds
-        self._state = "down" if lost else "behind"
+        duty.failures = min(duty.failures + 1, 16)
+        duty.due = self._now() + seconds
+        duty.error = error
         self.book.alarms.raise_("connection", str(error))
 
-    def _recover(self) -> None:
-        if self._failures:
+    def _recover(self, duty: _Duty) -> None:
+        if duty.error is None:
+            return
+        duty.error, duty.failures = None, 0
+        if not any(it.error for it in self._duties):
             logger.warning("the spreadsheet can be written again")
-        self._failures, self._state = 0, "ok"
-        self.book.alarms.clear("connection")
+            self.book.alarms.clear("connection")
 
     def _farewell(self) -> None:
         """One last flush, if that is quick."""
