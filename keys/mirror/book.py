@@ -1,5 +1,7 @@
 """What the mirror's parts work with: the spreadsheet, the ledger beside it, and what is wrong."""
 
+import math
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -18,12 +20,13 @@ class Alarms:
     """What is wrong, in words, until it is over. `topic` is what is replaced or cleared. Any thread."""
 
     def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
+        self._texts: dict[str, tuple[str, float]] = {}
         self._lock = Lock()
 
-    def raise_(self, topic: str, text: str) -> None:
+    def raise_(self, topic: str, text: str, lasting: float = math.inf) -> None:
+        """What has mended itself is told for a while: `lasting` seconds."""
         with self._lock:
-            self._texts[topic] = text
+            self._texts[topic] = text, time.monotonic() + lasting
 
     def clear(self, topic: str) -> None:
         with self._lock:
@@ -31,7 +34,8 @@ class Alarms:
 
     def texts(self) -> list[str]:
         with self._lock:
-            return list(self._texts.values())
+            now = time.monotonic()
+            return [text for text, end in self._texts.values() if now < end]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,12 +43,16 @@ LARGEST_BODY = 2_000_000
 MOST_ROWS = 2_500
 """Of a flush: about as many as fit into a body."""
 MOST_KEYS = MOST_USERS = 500
+NOBODY = "0" * 8
+"""Who owns the first marker."""
 _LONGEST_QUERY = 6_000
 _ROOM = 100
 """Rows that a machine's tab grows by."""
 _ATTEMPTS = 3
 _IDLE = 60.0
 """Seconds between looks at the spreadsheet while there is nothing to write."""
+_TOLD = 3600.0
+"""Seconds that is told what was mended."""
 _DOUBT = 60.0
 """Seconds that a read may lag behind, and say that something was not applied which was."""
 _STREAK = 5
@@ -343,11 +347,12 @@ class Flusher:
     ) -> tuple[int, int]:
         """How many lines the machine's tabs have. What `_gateway` says, if it is as new as the marker."""
         daily, stats = counters.get("Rows of _daily"), counters.get("Rows of _key_stats")
-        if counters.get("Last flush") == number:
+        last = counters.get("Last flush")
+        if last == number:
             self._torn = 0
             if isinstance(daily, int | float) and isinstance(stats, int | float):
                 return int(daily), int(stats)
-        elif self._torn < _ATTEMPTS:
+        elif isinstance(last, int | float) and self._torn < _ATTEMPTS:
             self._torn += 1
             raise _Moved
         # Somebody changed `_gateway`. The tabs themselves know.
@@ -403,7 +408,7 @@ class Flusher:
             self._book.change(note)
             if known is not None:
                 self._book.alarms.raise_(
-                    f"tab {name}", f"the tab {name!r} was lost; it was made anew"
+                    f"tab {name}", f"the tab {name!r} was lost; it was made anew", _TOLD
                 )
                 raise _Moved
 
@@ -416,8 +421,28 @@ class Flusher:
                 lines = self._read([layout.quoted(tab.title, "1:1")])[0]
                 header = lines[0] if lines else []
             yield from layout.make_tab(name, snapshot, header, self._book.tiers)
+        if snapshot.tab(layout.STATS) is None:
+            yield from self._formulas(snapshot)
+        gateway = snapshot.tab(layout.GATEWAY)
+        for name in (DAILY, layout.STATS):
+            if snapshot.tab(name) is None and gateway is not None:
+                line = 1 + layout.GATEWAY_NAMES.index(f"Rows of {name}")
+                empty = [layout.placed({0: layout.value(0)})]
+                yield layout.write(gateway.sheet_id, line, empty, "userEnteredValue", column=1)
         if snapshot.marker is None:
-            yield layout.flush_mark(number, "0" * 8, secrets.token_hex(4))
+            # Ids of ranges whose cells were deleted may be taken, and are not told.
+            leap = secrets.randbelow(1_000_000) if number else 0
+            yield layout.flush_mark(number + leap, NOBODY, secrets.token_hex(4))
+
+    def _formulas(self, snapshot: Snapshot) -> Iterator[Request]:
+        """The counters of the tab of keys, whose formulas lost what they pointed to."""
+        tab = snapshot.tab(KEYS)
+        if tab is None:
+            return
+        last = layout.letters(max(0, tab.columns - 1))
+        lines = self._read([layout.quoted(tab.title, f"A:{last}")])[0]
+        if len(lines) > 1:
+            yield from layout.restore_counters(tab.sheet_id, lines[0], len(lines))
 
     def _landed(self, snapshot: Snapshot, flush: Flush, rows: Sequence[Row]) -> bool:
         """Whether the rows of a flush are in the spreadsheet, where no marker tells it any more."""
@@ -500,10 +525,10 @@ class Flusher:
         assert marker is not None
         yield layout.flush_mark(number, self._owner, token)
         yield layout.remove_range(marker.range_id)
-        if marker.owner not in (self._owner, "0" * 8):
+        if marker.owner not in (self._owner, NOBODY):
             yield layout.receipt(marker)
-        for mark in snapshot.receipts:
-            if mark.owner == self._owner:
+        for mark in snapshot.marks:
+            if mark.owner == self._owner and mark != marker:
                 yield layout.remove_range(mark.range_id)
 
     def _usage(self, ground: _Ground, rows: Sequence[UsageRow]) -> Iterator[Request]:
@@ -537,7 +562,7 @@ class Flusher:
         places = layout.first_places(header, USAGE_COLUMNS)
         if not places:
             self._book.alarms.raise_(
-                topic, f"the tab {tab.title!r} had lost its header; it was written anew"
+                topic, f"the tab {tab.title!r} had lost its header; it was written anew", _TOLD
             )
             return list(layout.insert_header(tab, USAGE_COLUMNS)), standard
         lost = [column for column in USAGE_COLUMNS if column.header not in places]
@@ -547,6 +572,7 @@ class Flusher:
         self._book.alarms.raise_(
             topic,
             f"the tab {tab.title!r} had lost the column {names}; it was added at the right end",
+            _TOLD,
         )
         for index, column in enumerate(lost, tab.columns):
             places[column.header] = index
@@ -653,8 +679,7 @@ def _few_users(rows: list[Row]) -> list[Row]:
 
 
 def _applied(snapshot: Snapshot, stored: Sequence[Flush]) -> Flush | None:
-    marks = [*snapshot.receipts, *([snapshot.marker] if snapshot.marker else [])]
-    tokens = {mark.token for mark in marks}
+    tokens = {mark.token for mark in snapshot.marks}
     return next((flush for flush in stored if flush.token in tokens), None)
 
 
@@ -684,7 +709,7 @@ def _key_line(
     placed: dict[int, Request] = {}
     columns = layout.LISTED_COLUMNS
     for column, cell in zip(columns, (*key_cells(key), digest.hex()), strict=True):
-        formula = layout.counter(column.header, key.id)
+        formula = layout.counter(column.header, f'"{key.id}"')
         made = (
             layout.typed(column, cell)
             if formula is None

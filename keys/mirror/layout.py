@@ -110,9 +110,8 @@ class Snapshot:
     tabs: Mapping[int, Tab]
     marker: Mark | None
     """The last flush."""
-    receipts: Sequence[Mark]
-    """Flushes of gateways that another one has followed."""
-    range_ids: frozenset[str]
+    marks: Sequence[Mark]
+    """All there are: those, too, that another gateway's flush has left when it followed one."""
     locale: str = ""
     time_zone: str = ""
 
@@ -160,17 +159,14 @@ def read_snapshot(metadata: Mapping[str, object]) -> Snapshot:
     """From the answer to a read of `FIELDS`."""
     properties = _mapping(metadata.get("properties"))
     marks: dict[str, list[Mark]] = {"flush": [], "receipt": []}
-    range_ids = set()
     for item in _items(metadata.get("namedRanges")):
-        range_ids.add(str(item.get("namedRangeId")))
         if match := _MARK.fullmatch(str(item.get("name"))):
             kind, number, owner, token = match.groups()
             marks[kind].append(Mark(str(item["namedRangeId"]), int(number), owner, token))
     return Snapshot(
         tabs={tab.sheet_id: tab for tab in map(_tab, _items(metadata.get("sheets")))},
         marker=max(marks["flush"], key=lambda mark: mark.number, default=None),
-        receipts=marks["receipt"],
-        range_ids=frozenset(range_ids),
+        marks=[*marks["flush"], *marks["receipt"]],
         locale=str(properties.get("locale", "")),
         time_zone=str(properties.get("timeZone", "")),
     )
@@ -431,10 +427,11 @@ def insert_header(tab: Tab, required: Sequence[Column]) -> Iterator[Request]:
     yield write(tab.sheet_id, 0, [_header(required)], "userEnteredValue")
 
 
-def counter(name: str, key_id: str) -> str | None:
-    """The formula that adds up a key's counters. It names the key, so that no sorting can hurt it."""
+def counter(name: str, key: str) -> str | None:
+    """The formula that adds up a key's counters. `key` is its id in quotes, so that no sorting can
+    hurt it, or the cell that has it."""
     ids, used, requests, tokens = (f"'{STATS}'!${letter}:${letter}" for letter in "ABCD")
-    own = f'{ids},"{key_id}"'
+    own = f"{ids},{key}"
     match name:
         case "Last Used":
             return f'=IF(COUNTIFS({own},{used},">0")=0,"",MAXIFS({used},{own}))'
@@ -444,6 +441,24 @@ def counter(name: str, key_id: str) -> str | None:
             return f"=SUMIFS({tokens},{own})"
         case _:
             return None
+
+
+def restore_counters(sheet_id: int, header: Sequence[object], rows: int) -> Iterator[Request]:
+    """Formulas for all lines of the tab of keys, which has that many rows. Each points to the key in
+    its own line: right even if the lines were sorted since they were read."""
+    places = first_places(header, LISTED_COLUMNS)
+    if KEY_ID.header not in places:
+        return
+    cell = f"${letters(places[KEY_ID.header])}2"
+    for name, index in places.items():
+        if formula := counter(name, cell):
+            yield {
+                "repeatCell": {
+                    "range": _column(sheet_id, index) | {"endRowIndex": rows},
+                    "cell": {"userEnteredValue": {"formulaValue": formula}},
+                    "fields": "userEnteredValue",
+                }
+            }
 
 
 def validation(name: str, tiers: Sequence[str]) -> Request | None:
