@@ -23,6 +23,7 @@ def open_mirror(settings: Settings, ledger: Ledger) -> Mirror | None:
         "sheet_id": settings.sheet_id,
         "credentials": credentials,
         "api_base": settings.google_api_base,
+        "full": str(settings.sheet_full),
         "tiers": ",".join(settings.file.tiers),
     }
     try:

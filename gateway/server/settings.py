@@ -221,7 +221,9 @@ class Settings(_Row):
     brave_api_key: str = Field(default="", repr=False)
     """Key of the Brave Search API; the same, if there is no SearxNG."""
     sheet_id: str = ""
-    """Id or address of the Google spreadsheet that mirrors keys and usage. Default: none."""
+    """Id or address of the Google spreadsheet that mirrors keys and usage; further ones after commas."""
+    sheet_full: float = Field(default=0.8, gt=0, le=1)
+    """Share of its 10,000,000 cells at which a spreadsheet is full, and usage rows go on in the next one."""
     google_credentials: str = Field(default="", repr=False)
     """Service account for it: the JSON itself, or a path. Default: GOOGLE_APPLICATION_CREDENTIALS."""
     google_api_base: str = "https://sheets.googleapis.com"

@@ -43,6 +43,8 @@ LARGEST_BODY = 2_000_000
 MOST_ROWS = 2_500
 """Of a flush: about as many as fit into a body."""
 MOST_KEYS = MOST_USERS = 500
+_ROTATED = "rotated"
+"""In the state of a spreadsheet: the revision after which usage rows go to the next one."""
 NOBODY = "0" * 8
 """Who owns the first marker."""
 _LONGEST_QUERY = 6_000
@@ -92,7 +94,7 @@ class _Ground:
 
     snapshot: Snapshot
     users: Mapping[str, _UserTab]
-    keys_tab: Tab
+    keys_tab: Tab | None
     keys_header: Sequence[object]
     keys_there: frozenset[str]
     daily_rows: int
@@ -107,7 +109,7 @@ class _Ground:
                         [it.email, it.tab and it.tab.sheet_id, it.header]
                         for it in self.users.values()
                     ],
-                    self.keys_tab.sheet_id,
+                    self.keys_tab and self.keys_tab.sheet_id,
                     self.keys_header,
                     self.daily_rows,
                     self.stats_rows,
@@ -132,8 +134,21 @@ Row = tuple[int, UsageRow]
 class Flusher:
     """Writes what the spreadsheet does not have yet. For one thread."""
 
-    def __init__(self, book: Book, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._book, self._now = book, now
+    def __init__(
+        self,
+        book: Book,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        follows: "Flusher | None" = None,
+        full: float = 0.8,
+    ) -> None:
+        """With `follows`, `book` gets the usage rows that the spreadsheet before it has no room for,
+        and nothing else. `full` is the share of all cells at which that begins."""
+        self.book, self._now = book, now
+        self._follows, self._full = follows, full
+        self._followed = False
+        if follows is not None:
+            follows._followed = True
         self.figures = Figures()
         self._owner = ""
         self._most = MOST_ROWS
@@ -147,7 +162,7 @@ class Flusher:
     def step(self) -> bool:
         """At most one flush. Whether there is more to write. Raises `SheetError`, `LedgerError`."""
         self._prepare()
-        if delay := self._book.google.delay(reads=2, writes=1):
+        if delay := self.book.google.delay(reads=2, writes=1):
             raise BudgetSpent(delay)
         for _ in range(_ATTEMPTS):
             try:
@@ -162,33 +177,36 @@ class Flusher:
 
         def prepare(connection: Connection) -> str:
             tables.prepare(connection)
-            owner = tables.state(connection, self._book.id).get("owner") or secrets.token_hex(4)
-            tables.set_state(connection, self._book.id, {"owner": owner})
+            owner = tables.state(connection, self.book.id).get("owner") or secrets.token_hex(4)
+            tables.set_state(connection, self.book.id, {"owner": owner})
             return owner
 
-        self._owner = self._book.change(prepare)
+        self._owner = self.book.change(prepare)
 
     def _attempt(self) -> bool:
-        book = self._book
+        book = self.book
         with book.reading() as connection:
             state = tables.state(connection, book.id)
             stored = tables.flushes(connection, book.id)
+            if self._follows is not None and "upto" not in state:
+                before = tables.state(connection, self._follows.book.id)
+                if _ROTATED not in before:
+                    return False
+                state["upto"] = before[_ROTATED]
             upto = int(state.get("upto", "0"))
-            rows = tables.usage_after(connection, upto, self._most)
-            rows = _few_users(rows)
-            unlisted = tables.unlisted_keys(connection, book.id, MOST_KEYS)
-            homeless = bool(
-                tables.homeless_keys(connection, book.id, 1)
-                or tables.homeless_groups(connection, book.id, 1)
-            )
-            self.figures.backlog = tables.backlog(connection, upto)
+            rows: list[Row] = []
+            if self._follows is None or _ROTATED not in state:
+                rows = _few_users(tables.usage_after(connection, upto, self._most))
+            unlisted, homeless = self._more(connection)
+            self.figures.backlog = tables.backlog(connection, upto) if rows else 0
+            self.figures.quarantined = tables.quarantined(connection, book.id)
         self.figures.waiting_since = rows[0][1].started_at if rows else None
         if not (stored or rows or unlisted or homeless or self._curious()):
             return False
         snapshot = self._look()
         if flush := _applied(snapshot, stored):
             return self._confirm(flush)
-        if snapshot.marker is None or self._incomplete(snapshot):
+        if snapshot.marker is None or self.missing(snapshot, init=False):
             self._repair(snapshot, stored, rows, int(state.get("number", "0")))
             return True
         self._notice_births(snapshot, state)
@@ -196,17 +214,44 @@ class Flusher:
             rows = [row for row in rows if row[0] <= stored[-1].effects.upto]
         elif not (stored or rows or unlisted or homeless):
             return False
-        return self._flush(snapshot, stored, rows, upto, unlisted)
+        usage = _ROTATED not in state
+        return self._flush(snapshot, stored, rows, upto, unlisted, usage)
+
+    def _more(self, connection: Connection) -> tuple[list[tuple[ApiKey, bytes]], bool]:
+        """Keys that are not listed, and whether something has lost its line in a machine's tab."""
+        if self._follows is not None:
+            return [], False
+        book = self.book.id
+        homeless = tables.homeless_keys(connection, book, 1) or tables.homeless_groups(
+            connection, book, 1
+        )
+        return tables.unlisted_keys(connection, book, MOST_KEYS), bool(homeless)
 
     def _curious(self) -> bool:
         looked = self._looked_at
         return looked is None or (self._now() - looked).total_seconds() >= _IDLE
 
     def _look(self) -> Snapshot:
-        snapshot = layout.read_snapshot(self._book.google.metadata(layout.FIELDS))
+        snapshot = layout.read_snapshot(self.book.google.metadata(layout.FIELDS))
         self._looked_at = self._now()
         self.figures.cells = snapshot.cells
+        self._watch(snapshot.cells)
         return snapshot
+
+    def _watch(self, cells: int) -> None:
+        topic = f"full {self.book.id}"
+        if self._is_full and not self._followed:
+            self.book.alarms.raise_(
+                topic,
+                f"the spreadsheet {self.book.id} has {cells:,} of {layout.CELL_LIMIT:,} cells: name"
+                " one more in SLUICE_SHEET_ID, after a comma, and usage rows go on there",
+            )
+        else:
+            self.book.alarms.clear(topic)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.figures.cells >= self._full * layout.CELL_LIMIT
 
     def _flush(
         self,
@@ -215,10 +260,11 @@ class Flusher:
         rows: list[Row],
         upto: int,
         unlisted: Sequence[tuple[ApiKey, bytes]],
+        usage: bool,
     ) -> bool:
         marker = snapshot.marker
         assert marker is not None
-        ground = self._survey(snapshot, rows, bool(unlisted), marker.number)
+        ground = self._survey(snapshot, rows if usage else [], bool(unlisted), marker.number)
         number = marker.number + 1
         latest = stored[-1] if stored else None
         if (
@@ -230,25 +276,28 @@ class Flusher:
         ):
             flush = latest
         else:
-            flush = self._build(ground, rows, upto, unlisted, number)
-            self._book.change(
-                lambda connection: tables.store_flush(connection, self._book.id, flush)
-            )
+            flush = self._build(ground, rows, upto, unlisted, number, usage)
+            self.book.change(lambda connection: tables.store_flush(connection, self.book.id, flush))
         try:
-            self._book.google.update(flush.body)
+            self.book.google.update(flush.body)
         except SheetRefused as error:
             self._answer_refusal(error, flush, rows)
             raise _Moved from error
         return self._confirm(flush)
 
     def _confirm(self, flush: Flush) -> bool:
-        self._book.change(lambda connection: tables.confirm_flush(connection, self._book.id, flush))
+        def confirm(connection: Connection) -> None:
+            tables.confirm_flush(connection, self.book.id, flush)
+            if self._followed and self._is_full:
+                tables.keep_state(connection, self.book.id, _ROTATED, str(flush.effects.upto))
+
+        self.book.change(confirm)
         self._refused = self._streak = self._torn = 0
         self._most = min(MOST_ROWS, self._most * 2)
         self.figures.last_flush = self._now()
-        with self._book.reading() as connection:
+        with self.book.reading() as connection:
             self.figures.backlog = tables.backlog(connection, flush.effects.upto)
-            self.figures.quarantined = tables.quarantined(connection, self._book.id)
+            self.figures.quarantined = tables.quarantined(connection, self.book.id)
         if not self.figures.backlog:
             self.figures.waiting_since = None
         return self.figures.backlog > 0
@@ -282,13 +331,13 @@ class Flusher:
     def _quarantine(self, row: Row, reason: str) -> None:
         revision, usage = row
         logger.error("usage row %s is not in the spreadsheet: %s", usage.id, reason)
-        self._book.alarms.raise_(
+        self.book.alarms.raise_(
             "quarantine",
             f"Google refuses usage row {usage.id} ({reason}); it is set aside, the others go on",
         )
-        self._book.change(
+        self.book.change(
             lambda connection: tables.set_aside(
-                connection, self._book.id, usage.id, reason, revision
+                connection, self.book.id, usage.id, reason, revision
             )
         )
         self._streak += 1
@@ -303,11 +352,10 @@ class Flusher:
         emails = dict.fromkeys(row.email for _, row in rows)
         there = {email: tab for email in emails if (tab := snapshot.user_tab(email))}
         keys_tab, gateway = snapshot.tab(KEYS), snapshot.tab(layout.GATEWAY)
-        assert keys_tab is not None
         assert gateway is not None
         ranges = [layout.quoted(gateway.title, f"A2:B{len(layout.GATEWAY_NAMES) + 1}")]
         ranges += [layout.quoted(tab.title, "1:1") for tab in there.values()]
-        if with_keys:
+        if with_keys and keys_tab is not None:
             last = layout.letters(max(0, keys_tab.columns - 1))
             ranges.append(layout.quoted(keys_tab.title, f"A:{last}"))
         values = self._read(ranges)
@@ -335,10 +383,10 @@ class Flusher:
         try:
             for item in ranges:
                 if sum(len(known) + 24 for known in part) + len(item) > _LONGEST_QUERY:
-                    values += self._book.google.values(part)
+                    values += self.book.google.values(part)
                     part = []
                 part.append(item)
-            return values + self._book.google.values(part)
+            return values + self.book.google.values(part)
         except SheetRefused as error:
             raise _Moved from error  # a tab was renamed since its name was read
 
@@ -347,6 +395,8 @@ class Flusher:
     ) -> tuple[int, int]:
         """How many lines the machine's tabs have. What `_gateway` says, if it is as new as the marker."""
         daily, stats = counters.get("Rows of _daily"), counters.get("Rows of _key_stats")
+        if self._follows is not None:
+            return 0, 0  # it has no such tabs
         last = counters.get("Last flush")
         if last == number:
             self._torn = 0
@@ -361,10 +411,12 @@ class Flusher:
         first, second = (max(0, len(lines) - 1) for lines in self._read(ranges))
         return first, second
 
-    def _incomplete(self, snapshot: Snapshot) -> bool:
-        return bool(
-            {KEYS, DAILY, layout.STATS, layout.GATEWAY} & set(layout.missing_tabs(snapshot))
-        )
+    def missing(self, snapshot: Snapshot, *, init: bool) -> list[str]:
+        """Tabs to make: for `init` those as well that the flusher can do without."""
+        needed = {layout.GATEWAY}
+        if self._follows is None:
+            needed = set(layout.TABS) if init else {KEYS, DAILY, layout.STATS, layout.GATEWAY}
+        return [name for name in layout.missing_tabs(snapshot) if name in needed]
 
     def _repair(
         self, snapshot: Snapshot, stored: Sequence[Flush], rows: Sequence[Row], number: int
@@ -372,16 +424,18 @@ class Flusher:
         """Makes the machine's tabs, the tab of keys and the marker anew. Two gateways cannot both."""
         if stored and snapshot.marker is None and self._landed(snapshot, stored[-1], rows):
             self._confirm(stored[-1])
-        requests = list(self.foundation(snapshot, number))
+        requests = list(self.foundation(snapshot, number, init=False))
         if not requests:
             return
         try:
-            self._book.google.update(orjson.dumps({"requests": requests}))
+            self.book.google.update(orjson.dumps({"requests": requests}))
         except SheetRefused as error:
             raise _Moved from error
 
     def _notice_births(self, snapshot: Snapshot, state: Mapping[str, str]) -> None:
         """A tab that was deleted and made anew, by whichever gateway, has nothing of ours in it."""
+        if self._follows is not None:
+            return
         forget = {
             DAILY: tables.forget_daily,
             layout.STATS: tables.forget_stats,
@@ -402,25 +456,27 @@ class Flusher:
                 forgetting: Callable[[Connection, str], None] = forgetting,
             ) -> None:
                 if known is not None:
-                    forgetting(connection, self._book.id)
-                tables.set_state(connection, self._book.id, {f"birth {name}": birth})
+                    forgetting(connection, self.book.id)
+                tables.set_state(connection, self.book.id, {f"birth {name}": birth})
 
-            self._book.change(note)
+            self.book.change(note)
             if known is not None:
-                self._book.alarms.raise_(
+                self.book.alarms.raise_(
                     f"tab {name}", f"the tab {name!r} was lost; it was made anew", _TOLD
                 )
                 raise _Moved
 
-    def foundation(self, snapshot: Snapshot, number: int = 0) -> Iterator[Request]:
+    def foundation(
+        self, snapshot: Snapshot, number: int = 0, *, init: bool = True
+    ) -> Iterator[Request]:
         """What every spreadsheet of ours has and this one lacks."""
-        for name in layout.missing_tabs(snapshot):
+        for name in self.missing(snapshot, init=init):
             tab = snapshot.tab(name)
             header: Sequence[object] = ()
             if tab is not None:
                 lines = self._read([layout.quoted(tab.title, "1:1")])[0]
                 header = lines[0] if lines else []
-            yield from layout.make_tab(name, snapshot, header, self._book.tiers)
+            yield from layout.make_tab(name, snapshot, header, self.book.tiers)
         if snapshot.tab(layout.STATS) is None:
             yield from self._formulas(snapshot)
         gateway = snapshot.tab(layout.GATEWAY)
@@ -469,10 +525,11 @@ class Flusher:
         upto: int,
         unlisted: Sequence[tuple[ApiKey, bytes]],
         number: int,
+        usage: bool,
     ) -> Flush:
         token = secrets.token_hex(4)
         while True:
-            plan = self._plan(ground, rows, unlisted, number, token)
+            plan = self._plan(ground, rows, unlisted, number, token, usage)
             body = orjson.dumps({"requests": plan.requests})
             if len(body) <= LARGEST_BODY or len(rows) + len(unlisted) <= 1:
                 break
@@ -495,14 +552,18 @@ class Flusher:
         unlisted: Sequence[tuple[ApiKey, bytes]],
         number: int,
         token: str,
+        usage: bool,
     ) -> _Plan:
         plan = _Plan()
         plan.requests += self._marks(ground.snapshot, number, token)
-        plan.requests += self._usage(ground, [row for _, row in rows])
-        with self._book.reading() as connection:
-            self._list_keys(plan, ground, unlisted)
-            stats_rows = self._count(connection, plan, ground, [row.key_id for _, row in rows])
-            daily_rows = self._roll_up(connection, plan, ground, [row for _, row in rows])
+        if usage:
+            plan.requests += self._usage(ground, [row for _, row in rows])
+        stats_rows = daily_rows = 0
+        if self._follows is None:
+            with self.book.reading() as connection:
+                self._list_keys(plan, ground, unlisted)
+                stats_rows = self._count(connection, plan, ground, [row.key_id for _, row in rows])
+                daily_rows = self._roll_up(connection, plan, ground, [row for _, row in rows])
         gateway = ground.snapshot.tab(layout.GATEWAY)
         assert gateway is not None
         told: tuple[Cell, ...] = (
@@ -561,7 +622,7 @@ class Flusher:
         topic = f"tab {tab.sheet_id}"
         places = layout.first_places(header, USAGE_COLUMNS)
         if not places:
-            self._book.alarms.raise_(
+            self.book.alarms.raise_(
                 topic, f"the tab {tab.title!r} had lost its header; it was written anew", _TOLD
             )
             return list(layout.insert_header(tab, USAGE_COLUMNS)), standard
@@ -569,7 +630,7 @@ class Flusher:
         if not lost:
             return [], places
         names = ", ".join(column.header for column in lost)
-        self._book.alarms.raise_(
+        self.book.alarms.raise_(
             topic,
             f"the tab {tab.title!r} had lost the column {names}; it was added at the right end",
             _TOLD,
@@ -585,22 +646,22 @@ class Flusher:
         unlisted: Sequence[tuple[ApiKey, bytes]],
     ) -> None:
         """New keys, after the last row of the tab of keys."""
-        if not unlisted:
+        if not unlisted or ground.keys_tab is None:
             return
         try:
             places = layout.columns(ground.keys_header, layout.LISTED_COLUMNS)
         except layout.HeaderBroken as error:
-            self._book.alarms.raise_(
+            self.book.alarms.raise_(
                 "new keys",
                 f"new keys are not listed: in the tab {ground.keys_tab.title!r} {error}",
             )
             return
-        self._book.alarms.clear("new keys")
+        self.book.alarms.clear("new keys")
         lines = []
         for key, digest in unlisted:
             plan.keys[key.id] = (True, None)
             if key.id not in ground.keys_there:
-                lines.append(_key_line(key, digest, places, self._book.tiers))
+                lines.append(_key_line(key, digest, places, self.book.tiers))
         if lines:
             fields = f"{layout.CELL_FIELDS},dataValidation"
             plan.requests.append(layout.append(ground.keys_tab.sheet_id, lines, fields))
@@ -611,9 +672,9 @@ class Flusher:
         """The keys' counters as they are now: absolute, in the gateway's own lines."""
         tab = ground.snapshot.tab(layout.STATS)
         assert tab is not None
-        homeless = tables.homeless_keys(connection, self._book.id, MOST_KEYS)
+        homeless = tables.homeless_keys(connection, self.book.id, MOST_KEYS)
         ids = list(dict.fromkeys((*key_ids, *homeless)))
-        known, used = tables.stats_rows(connection, self._book.id, ids), ground.stats_rows
+        known, used = tables.stats_rows(connection, self.book.id, ids), ground.stats_rows
         lines: dict[int, Request] = {}
         for key in tables.counters(connection, ids):
             row = known.get(key.id)
@@ -633,7 +694,7 @@ class Flusher:
         """The days' sums with these rows in them: absolute, in the gateway's own lines."""
         tab = ground.snapshot.tab(DAILY)
         assert tab is not None
-        book, used = self._book.id, ground.daily_rows
+        book, used = self.book.id, ground.daily_rows
         totals: dict[Group, tuple[Total, int]] = {}
         for group, total in tables.homeless_groups(connection, book, MOST_KEYS):
             used += 1

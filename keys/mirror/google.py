@@ -1,5 +1,6 @@
 """The connection to one spreadsheet: signed calls within a budget, and Google's errors in words."""
 
+import copy
 import json
 import logging
 import re
@@ -79,15 +80,22 @@ class SheetConfig:
     account: Mapping[str, object] = field(repr=False)
     """The service account's JSON."""
     api_base: str = "https://sheets.googleapis.com"
+    further: tuple[str, ...] = ()
+    """Spreadsheets that usage rows go to when those before are full."""
 
     @classmethod
     def read(cls, config: Mapping[str, str | None]) -> "SheetConfig":
-        """From `sheet_id` (or an address), `credentials` (JSON or a path) and `api_base`.
+        """From `sheet_id` (or an address; several with commas), `credentials` (JSON or a path) and
+        `api_base`.
 
         Raises `ValueError` in one line.
         """
+        first, *further = map(spreadsheet_id, (config.get("sheet_id") or "").strip(", ").split(","))
+        if len({first, *further}) <= len(further):
+            raise ValueError("SLUICE_SHEET_ID names a spreadsheet twice")
         return cls(
-            sheet_id=spreadsheet_id(config.get("sheet_id") or ""),
+            sheet_id=first,
+            further=tuple(further),
             account=_account(config.get("credentials") or ""),
             api_base=(config.get("api_base") or "https://sheets.googleapis.com").rstrip("/"),
         )
@@ -201,11 +209,14 @@ class Google:
         self.email = str(credentials.service_account_email)
         """With whom a person shares the spreadsheet."""
         session = AuthorizedSession(credentials, refresh_timeout=_TOKEN_TIMEOUT)  # type: ignore[no-untyped-call]
-        self._client = _Client(session, self._place(config), timeouts, self.email)
+        self._client = _Client(session, config.api_base, config.sheet_id, timeouts, self.email)
 
-    @staticmethod
-    def _place(config: SheetConfig) -> str:
-        return f"{config.api_base}/v4/spreadsheets/{quote(config.sheet_id, safe='')}"
+    def other(self, sheet_id: str) -> "Google":
+        """The same connection and budget for another spreadsheet."""
+        google = copy.copy(self)
+        google.sheet_id = sheet_id
+        google._client = self._client.other(sheet_id)
+        return google
 
     def used(self) -> tuple[int, int]:
         """Reads and writes in the last minute."""
@@ -253,12 +264,22 @@ class _Client(HTTPClient):
     """gspread's client at another address, with timeouts, and with errors in the operator's words."""
 
     def __init__(
-        self, session: AuthorizedSession, place: str, timeouts: tuple[float, float], email: str
+        self,
+        session: AuthorizedSession,
+        base: str,
+        sheet_id: str,
+        timeouts: tuple[float, float],
+        email: str,
     ) -> None:
         # Not through its own constructor's `auth`: that would make a session that waits for ever.
         super().__init__(auth=None, session=session)  # type: ignore[arg-type]  # as its docstring says
         self.set_timeout(timeouts)
-        self._place, self._email = place, email
+        self._signed = session
+        self._base, self._timeouts, self._email = base, timeouts, email
+        self._place = f"{base}/v4/spreadsheets/{quote(sheet_id, safe='')}"
+
+    def other(self, sheet_id: str) -> "_Client":
+        return _Client(self._signed, self._base, sheet_id, self._timeouts, self._email)
 
     def ask(
         self, method: str, path: str, *, params: ParamsType | None = None, data: bytes | None = None

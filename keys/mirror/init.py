@@ -5,19 +5,19 @@ from collections.abc import Iterator
 import orjson
 
 from keys.mirror import layout
-from keys.mirror.book import Book
 from keys.mirror.flusher import Flusher
 
 
-def initialise(book: Book) -> Iterator[str]:
+def initialise(flusher: Flusher) -> Iterator[str]:
     """Makes what is missing, in one write. Again changes nothing. Raises `SheetError`."""
+    book = flusher.book
     snapshot = layout.read_snapshot(book.google.metadata(layout.FIELDS))
     yield f"{book.google.email} may read the spreadsheet {book.id}."
     requests = layout.settings(snapshot)
-    for name in layout.missing_tabs(snapshot):
+    for name in flusher.missing(snapshot, init=True):
         found = snapshot.tab(name)
         yield f"{name}: {'made' if found is None else 'taken over'}"
-    requests += Flusher(book).foundation(snapshot)
+    requests += flusher.foundation(snapshot)
     if not requests:
         yield "Everything is there."
         return

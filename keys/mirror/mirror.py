@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from gateway.ports import Ledger, Mirror
@@ -58,7 +58,8 @@ class _Duty:
 class SheetsMirror(Mirror):
     """Mirrors a ledger into a Google spreadsheet, and takes edits of keys back. docs/sheets.md.
 
-    `config` has `sheet_id`, `credentials`, `api_base`, and `tiers`, comma separated.
+    `config` has `sheet_id` (further ones for when it is full, after commas), `credentials`, `api_base`,
+    `full` (the share of cells at which a spreadsheet is full), and `tiers`, comma separated.
     """
 
     def __init__(
@@ -73,15 +74,21 @@ class SheetsMirror(Mirror):
     ) -> None:
         if not isinstance(ledger, SQLiteLedger):
             raise ValueError("SLUICE_SHEET_ID: a spreadsheet mirrors a SQLite ledger only")
-        google = Google(SheetConfig.read(config), now=now, limits=limits, timeouts=timeouts)
+        wanted = SheetConfig.read(config)
+        google = Google(wanted, now=now, limits=limits, timeouts=timeouts)
         tiers = [tier.strip() for tier in (config.get("tiers") or "").split(",")]
         self.book = Book(google, ledger, tuple(dict.fromkeys(["default", *filter(None, tiers)])))
         self._pace, self._now = pace, now
-        self._flusher = Flusher(self.book)
+        full = float(config.get("full") or 0.8)
+        self._flusher = Flusher(self.book, full=full)
+        self._flushers = [self._flusher]
+        for sheet_id in wanted.further:
+            book = replace(self.book, google=google.other(sheet_id))
+            self._flushers.append(Flusher(book, follows=self._flushers[-1], full=full))
         self._intake = Intake(self.book)
         self._duties = (
             _Duty(self._intake.poll, pace.poll),
-            _Duty(self._flusher.step, pace.flush),
+            *(_Duty(flusher.step, pace.flush) for flusher in self._flushers),
         )
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -106,17 +113,18 @@ class SheetsMirror(Mirror):
 
     def status(self) -> Mapping[str, object]:
         reads, writes = self.book.google.used()
-        flusher = self._flusher.figures
-        last = flusher.last_flush
+        figures = [flusher.figures for flusher in self._flushers]
+        backlog = max(each.backlog for each in figures)
+        last = max((each.last_flush for each in figures if each.last_flush), default=None)
         return {
-            "state": self._state(flusher.backlog),
+            "state": self._state(backlog),
             "last_flush": None if last is None else last.isoformat(timespec="seconds"),
-            "lag_seconds": flusher.lag(datetime.now(UTC)),
-            "backlog_rows": flusher.backlog,
-            "quarantined_rows": flusher.quarantined,
+            "lag_seconds": max(each.lag(datetime.now(UTC)) for each in figures),
+            "backlog_rows": backlog,
+            "quarantined_rows": max(each.quarantined for each in figures),
             "reads_used": reads,
             "writes_used": writes,
-            "cells_used": flusher.cells,
+            "cells_used": figures[0].cells if len(figures) == 1 else [it.cells for it in figures],
             "problems": self.book.alarms.texts(),
         }
 
@@ -124,7 +132,8 @@ class SheetsMirror(Mirror):
 
     def init(self) -> Iterator[str]:
         """Raises `SheetError` with what has to be done."""
-        return initialise(self.book)
+        for flusher in self._flushers:
+            yield from initialise(flusher)
 
     def reconcile(self, *, repair: bool) -> Iterator[str]:
         raise NotImplementedError
@@ -193,8 +202,9 @@ class SheetsMirror(Mirror):
         """One last flush, if that is quick."""
         deadline = time.monotonic() + self._pace.farewell
         try:
-            while self._flusher.step() and time.monotonic() < deadline:
-                pass
+            for flusher in self._flushers:
+                while flusher.step() and time.monotonic() < deadline:
+                    pass
         except (SheetError, LedgerError) as error:
             logger.warning("not everything is in the spreadsheet yet: %s", error)
         finally:

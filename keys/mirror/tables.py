@@ -166,6 +166,12 @@ def set_state(connection: Connection, book: str, values: Mapping[str, str]) -> N
         )
 
 
+def keep_state(connection: Connection, book: str, name: str, value: str) -> None:
+    """Sets what is not set yet."""
+    statement = upsert(mirror_state).values(book=book, name=name, value=value)
+    connection.execute(statement.on_conflict_do_nothing())
+
+
 def usage_after(connection: Connection, revision: int, limit: int) -> list[tuple[int, UsageRow]]:
     """Settled rows in the order of their settlement, with their revisions."""
     found = (

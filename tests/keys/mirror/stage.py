@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -145,11 +145,12 @@ def raise_stage(
     sheets: SheetsServer,
     spreadsheet: str,
     path: Path,
-    clock: Callable[[], float] | None = None,
+    clock: Clock | None = None,
+    full: float = 0.8,
 ) -> Stage:
-    own = clock if isinstance(clock, Clock) else Clock()
+    own = clock or Clock()
     ledger = SQLiteLedger(f"sqlite:///{path}")
-    mirror = SheetsMirror(ledger, config(sheets, spreadsheet), now=own)
+    mirror = SheetsMirror(ledger, config(sheets, spreadsheet) | {"full": str(full)}, now=own)
     return Stage(sheets, spreadsheet, ledger, mirror, own)
 
 

@@ -208,3 +208,42 @@ def test_what_is_said_of_the_mirror_is_json(stage: Stage) -> None:
     assert status["last_flush"]
     assert status["cells_used"] > 0
     assert status["problems"] == []
+
+
+def test_rows_go_on_in_the_next_spreadsheet_when_one_is_full(
+    sheets: SheetsServer, tmp_path: Path
+) -> None:
+    ids = [sheets.create(title) for title in ("first", "second", "third")]
+    # The first holds 26,000 blank cells and the tabs; the second 26,000 and what it is given.
+    stage = raise_stage(sheets, ",".join(ids), tmp_path / "l.db", full=0.0031)
+    sheets.quota.clock = stage.clock
+    stage.spreadsheet = ids[0]
+    stage.mint(*USERS)
+    rows: list[str] = []
+    sheets.faults.share(0.12, seed=11)
+    for _ in range(12):
+        rows += stage.use(150)
+        stage.run(40)
+    sheets.faults.clear()
+    stage.settle()
+    there: list[list[str]] = []
+    for id in ids:
+        stage.spreadsheet = id
+        there.append(stage.ids())
+    assert all(there)
+    assert_same([row for part in there for row in part], rows)
+    stage.spreadsheet = ids[0]
+    for name in ("_daily", "_key_stats", "User API Keys"):
+        assert sum(int(str(line["Requests"])) for line in stage.records(name)) == len(rows)
+    assert set(sheets.spreadsheet(ids[1]).titles) & {"User API Keys", "_daily"} == set()
+
+
+def test_a_spreadsheet_that_fills_up_without_a_next_one_is_told_of_before(
+    sheets: SheetsServer, spreadsheet: str, tmp_path: Path
+) -> None:
+    stage = raise_stage(sheets, spreadsheet, tmp_path / "l.db", full=0.001)
+    stage.mint("ada@example.com")
+    ids = stage.use(5)
+    stage.settle()
+    stage.assert_exact(ids)
+    assert "name one more in SLUICE_SHEET_ID" in str(stage.mirror.status()["problems"])
