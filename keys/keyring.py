@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.records import ApiKey
 from keys.digest import digest
-from keys.mint import well_formed
+from keys.mint import usable
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Keyring:
         self._entries: dict[bytes, Entry] = {}
 
     def find(self, secret: str) -> ApiKey | None:
-        if not well_formed(secret):
+        if not usable(secret):
             return None
         wanted = digest(secret)
         entry = self._entries.get(wanted)

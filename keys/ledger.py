@@ -19,7 +19,7 @@ from keys import register
 from keys.columns import usage_row
 from keys.database import Database, LedgerBusy, LedgerError
 from keys.keyring import Keyring
-from keys.mint import well_formed
+from keys.mint import usable, well_formed
 from keys.schema import usage_rows
 from keys.writer import Writer
 
@@ -84,7 +84,7 @@ class SQLiteLedger(Ledger):
         the present ones."""
         if self._writer is not None:
             return self._keyring.find(secret)
-        if not well_formed(secret):
+        if not usable(secret):
             return None
         with self._database.reading() as connection:
             return register.found_key(connection, secret)

@@ -13,6 +13,7 @@ _RANDOM_BYTES = 32
 _RANDOM_LENGTH = 43  # 62 ** 43 > 2 ** 256
 _CHECKSUM_LENGTH = 6  # 62 ** 6 > 2 ** 32
 _FORM = re.compile(f"{PREFIX}[0-9A-Za-z]{{{_RANDOM_LENGTH + _CHECKSUM_LENGTH}}}")
+_BROUGHT_ALONG = re.compile(PREFIX + "[!-~]{17,253}")  # ours have this form, too
 
 _ID_DIGITS = (
     "0123456789abcdefghjkmnpqrstvwxyz"  # ascending, and without letters that look like others
@@ -32,6 +33,11 @@ def well_formed(secret: str) -> bool:
     if not _FORM.fullmatch(secret):
         return False
     return secret[-_CHECKSUM_LENGTH:] == _checksum(secret[:-_CHECKSUM_LENGTH])
+
+
+def usable(secret: str) -> bool:
+    """Whether this can be a key of any user: one of ours, or one that somebody brought along."""
+    return bool(_BROUGHT_ALONG.fullmatch(secret))
 
 
 def mask(secret: str) -> str:

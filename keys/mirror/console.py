@@ -18,7 +18,7 @@ from typing import Final
 from gateway.records import ApiKey
 from keys import register
 from keys.digest import digest
-from keys.mint import mask, well_formed
+from keys.mint import mask, usable, well_formed
 from keys.tabs import Cell, plain, serial
 
 API_KEY, EMAIL, NAME, TIER = "API Key", "User Email", "Key Name", "Tier"
@@ -32,8 +32,6 @@ _SHARE = 0.2
 _HEADER_ROWS = 10
 """Rows in which the header is looked for: people put rows above it."""
 _LONGEST_NOTES = 5_000
-_SECRET = re.compile(r"sk-[!-~]{17,}")
-"""A key in a cell of its own: ours, or one that a person brought along."""
 _WITHIN = re.compile(r"sk-[0-9A-Za-z_-]{17,}")
 _FAULT = re.compile(
     r"#(?:REF!|NAME\?|VALUE!|N/A|DIV/0!|ERROR!|NUM!|NULL!|SPILL!|CALC!)|Loading\.\.\."
@@ -190,10 +188,19 @@ def _concealed(
     for column, cell in enumerate(line):
         if not isinstance(cell, str) or "sk-" not in cell:
             continue
-        if column == key_column and _SECRET.fullmatch(cell.strip()):
+        if column == key_column and usable(cell.strip()):
             yield column, masked(cell.strip())
         elif (hidden := redacted(cell, digests)) != cell:
             yield column, plain(hidden)
+
+
+def _pasted(values: Sequence[Sequence[object]], key_column: int | None) -> Iterator[str]:
+    """Digests of the secrets in the column of keys."""
+    for line in values:
+        if key_column is not None and key_column < len(line):
+            cell = text(line[key_column])
+            if usable(cell):
+                yield digest(cell).hex()
 
 
 def conceal(values: Sequence[Sequence[object]], digests: Container[str]) -> Iterator[Fix]:
@@ -281,7 +288,9 @@ class _Desk:
             f"{problem}; what it says stays as it was until it is back"
             for problem in self.header_problems
         ]
-        self.reading.fixes += conceal(values[: header_row + 1], self.by_digest)
+        self.secrets = {*self.by_digest, *_pasted(values[header_row + 1 :], columns.get(API_KEY))}
+        """Digests of keys that may not be shown: ours, and those that become ours by this look."""
+        self.reading.fixes += conceal(values[: header_row + 1], self.secrets)
         self.lines = [
             self._line(index, line)
             for index, line in enumerate(values[header_row + 1 :], header_row + 1)
@@ -311,8 +320,8 @@ class _Desk:
             header: line[column] if column < len(line) else None
             for header, column in self.reading.columns.items()
         }
-        concealed = dict(_concealed(line, self.by_digest, self.reading.columns.get(API_KEY)))
-        pasted = bool(_SECRET.fullmatch(text(cells.get(API_KEY))))
+        concealed = dict(_concealed(line, self.secrets, self.reading.columns.get(API_KEY)))
+        pasted = usable(text(cells.get(API_KEY)))
         return _Line(index, cells, concealed, pasted)
 
     def _sort(self) -> list[_Line]:
@@ -350,9 +359,11 @@ class _Desk:
         odd: Counter[str] = Counter()
         for key_id, lines in self.rows.items():
             key, line, seen = self.known[key_id].key, lines[0], self.seen.get(key_id)
-            odd[EMAIL] += line.text(EMAIL).lower() not in ("", plain(key.email))
+            odd[EMAIL] += line.has(EMAIL) and line.text(EMAIL).lower() != plain(key.email)
             odd[TIER] += self._tier(line, key) is None
-            odd[API_KEY] += not line.pasted and line.text(API_KEY) not in ("", key.masked)
+            odd[API_KEY] += line.has(API_KEY) and not (
+                line.pasted or line.text(API_KEY) == key.masked
+            )
             odd[REVOKED] += not (seen and seen.revoked) and (
                 revoked_mark(line.cells.get(REVOKED)) is Mark.UNCLEAR
             )
@@ -451,7 +462,7 @@ class _Desk:
         return said["name"], said["tier"], said["notes"]
 
     def _redacted(self, cell: str) -> str:
-        return redacted(cell, self.by_digest)
+        return redacted(cell, self.secrets)
 
     def _label(self, line: _Line, header: str, current: str) -> str | None:
         """A name or notes; None where the cell says nothing that can be taken."""
@@ -696,7 +707,7 @@ def _record(cells: Mapping[str, object], now: datetime) -> Record:
 
 def _shown(cell: str) -> str:
     """The masked form under API Key, whatever stands there."""
-    if _SECRET.fullmatch(cell):
+    if usable(cell):
         return masked(cell)
     return cell if "…" in cell and len(cell) <= 20 else "sk-…"
 

@@ -222,7 +222,7 @@ class Intake:
             return entries
 
         for entry in self._book.change(apply):
-            logger.info("spreadsheet: %s of %s was changed", entry.field, entry.key_id)
+            logger.info("spreadsheet: %s of key %s was changed", entry.field, entry.key_id)
 
     # Writing back.
 
@@ -397,7 +397,7 @@ def _fix(
     cells = {index: _cell(headers.get(index, ""), cell) for index, cell in fix.cells.items()}
     if fix.counters_of:
         for header in console.COUNTERS:
-            formula = layout.counter(header, fix.counters_of)
+            formula = layout.counter(header, f'"{fix.counters_of}"')
             if header in columns and formula is not None:
                 cells[columns[header]] = {"userEnteredValue": {"formulaValue": formula}}
     for index, cell in sorted(cells.items()):
