@@ -914,22 +914,11 @@ def sort(book: Book, tab: Tab, area: Area, specs: Sequence[Mapping[str, Any]]) -
     order = list(range(area.top, bottom))
     for spec in reversed(specs):
         column = spec.get("dimensionIndex", 0)
-        descending = spec.get("sortOrder") == "DESCENDING"
         values = {row: calculator.cell(tab.id, row, column) for row in order}
-
-        def place(row: int, values: dict[int, formulas.Scalar] = values) -> tuple[int, float, str]:
-            match values[row]:
-                case bool() as value:
-                    return (2, float(value), "")
-                case float() as value:
-                    return (0, value, "")
-                case str() as value:
-                    return (1, 0.0, value.lower())
-                case _:
-                    return (3, 0.0, "")
-
-        order.sort(key=place, reverse=descending)
-        order.sort(key=lambda row, values=values: values[row] is None)
+        order.sort(
+            key=lambda row: _place(values[row]), reverse=spec.get("sortOrder") == "DESCENDING"
+        )
+        order.sort(key=lambda row: values[row] is None)  # called at once
     old = [tab.rows[row] for row in order]
     for row, source, cells in zip(range(area.top, bottom), order, old, strict=True):
         kept = {c: cell for c, cell in tab.rows[row].items() if not left <= c < right}
@@ -942,6 +931,19 @@ def sort(book: Book, tab: Tab, area: Area, specs: Sequence[Mapping[str, Any]]) -
                     else shifts.with_formula(cell, formulas.moved(formula, row - source))
                 )
         tab.rows[row] = kept
+
+
+def _place(value: formulas.Scalar) -> tuple[int, float, str]:
+    """Numbers, then texts, then booleans, then errors."""
+    match value:
+        case bool():
+            return (2, float(value), "")
+        case float() | int():
+            return (0, value, "")
+        case str():
+            return (1, 0.0, value.lower())
+        case _:
+            return (3, 0.0, "")
 
 
 def matches(book: Book, item: Json, choice: Mapping[str, Any]) -> bool:

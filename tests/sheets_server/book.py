@@ -75,8 +75,9 @@ class Tab:
 
     @property
     def header(self) -> list[str]:
-        row = self.values()[:1]
-        return [str(value) for value in row[0]] if row else []
+        columns = max(_filled(self.rows[0]), default=-1) + 1 if self.rows else 0
+        texts = (self.value((0, column)) for column in range(columns))
+        return ["" if text is None else str(text) for text in texts]
 
     def cell(self, at: str | tuple[int, int]) -> Cell:
         """The cell's data as stored: `cell("B2")["userEnteredValue"]`."""

@@ -55,6 +55,7 @@ def _part(value: object, name: str) -> dict[str, object]:
     return dict(part) if isinstance(part, Mapping) else {}
 
 
+@cache
 def _snake(name: str) -> str:
     return re.sub(r"[A-Z]", lambda match: "_" + match[0].lower(), name)
 
@@ -281,7 +282,7 @@ def _scalar(name: str, field: Schema, value: object, path: str, violations: Viol
 
 
 def _wrong(name: str, field: Schema, value: object, path: str, violations: Violations) -> object:
-    if field.get("type") == "array":  # an array of arrays: values
+    if field.get("type") in ("array", "any"):  # rows of values
         kind = "type.googleapis.com/google.protobuf.ListValue"
     elif "$ref" in field:
         kind = f"{_PACKAGE}{field['$ref']}"

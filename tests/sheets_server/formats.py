@@ -66,9 +66,8 @@ def _number(number: float, pattern: str) -> str:
     else:
         pattern, sign = sections[0], "-" if number < 0 else ""
     digits = re.search(r"[#0,]*[#0](?:\.([#0]*))?|\.[#0]+", pattern)
-    literal = lambda text: re.sub(r'"([^"]*)"|\\(.)', r"\1\2", text)  # noqa: E731  # used twice below
     if digits is None:
-        return sign + literal(pattern)
+        return sign + _literal(pattern)
     if "%" in pattern:
         number *= 100
     decimals = digits[1] or ""
@@ -78,10 +77,15 @@ def _number(number: float, pattern: str) -> str:
         text, optional = text[:-1], optional - 1
     return (
         sign
-        + literal(pattern[: digits.start()])
+        + _literal(pattern[: digits.start()])
         + text.rstrip(".")
-        + literal(pattern[digits.end() :])
+        + _literal(pattern[digits.end() :])
     )
+
+
+def _literal(text: str) -> str:
+    """What of a pattern is shown as it stands."""
+    return re.sub(r'"([^"]*)"|\\(.)', r"\1\2", text)
 
 
 def _date(number: float, pattern: str) -> str:

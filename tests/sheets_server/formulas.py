@@ -459,8 +459,12 @@ class Calculator:
             if name in _KNOWN_ELSEWHERE:
                 raise _Failed(Failure("LOADING", f"{name} is not computed here."))
             raise _Failed(Failure("NAME", f"Unknown function: '{name}'."))
+        evaluated = [self._evaluate(argument, sheet) for argument in arguments]
+        for value in evaluated:
+            if isinstance(value, Failure):
+                raise _Failed(value)
         try:
-            return function(self, [self._evaluate(argument, sheet) for argument in arguments])
+            return function(self, evaluated)
         except (IndexError, OverflowError):
             raise _Failed(Failure("N_A", "Wrong number of arguments")) from None
 

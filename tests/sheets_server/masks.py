@@ -1,6 +1,7 @@
 """Field masks: which part of an answer is wanted, which part of an object is written."""
 
 from collections.abc import Mapping
+from typing import Any
 
 Tree = dict[str, "Tree"]  # an empty one is everything below
 
@@ -86,7 +87,7 @@ def cut(value: object, tree: Tree) -> object:
             return value
 
 
-def merge(old: Mapping[str, object], new: Mapping[str, object], tree: Tree) -> dict[str, object]:
+def merge(old: Mapping[str, Any], new: Mapping[str, Any], tree: Tree) -> dict[str, Any]:
     """`old` with the fields of the mask taken from `new`; one that `new` lacks is cleared."""
     if everything(tree):
         return dict(new)

@@ -98,6 +98,7 @@ class SheetsServer:
         self.faults = Faults()
         self.quota = Quota(clock)
         self.requests: list[Call] = []
+        self.broken: list[Exception] = []  # mistakes of this server itself
         self.stopped = threading.Event()
         self._now = now
         self._chance = random.Random(0)
@@ -119,6 +120,8 @@ class SheetsServer:
         self._thread.join()
         self._http.hang_up()
         self._http.server_close()
+        if self.broken and not any(error):
+            raise ExceptionGroup("the Sheets server itself failed", self.broken)
 
     @property
     def credentials(self) -> dict[str, str]:
@@ -248,6 +251,8 @@ class SheetsServer:
                 self._fail(call, Fault.HTML)
 
     def _apply(self, call: Call, route: "_Route") -> object:
+        if route.api == "spreadsheets.create":
+            raise Refusal(403, PERMISSION)
         if route.handler is None:
             raise NoSuchPage
         writing = call.kind == "write"
@@ -444,10 +449,6 @@ def _metadata_search(request: _Request) -> Json:
     return {"matchedDeveloperMetadata": found} if found else {}
 
 
-def _refuse_creation(request: _Request) -> Json:
-    raise Refusal(403, PERMISSION)
-
-
 @dataclass
 class _Route:
     api: str
@@ -543,7 +544,7 @@ def _route(method: str, path: str) -> _Route:
     if method == "POST" and path == "/token":
         return _Route("token", "token", None)
     if method == "POST" and path == "/v4/spreadsheets":
-        return _Route("spreadsheets.create", "write", _refuse_creation, "Spreadsheet")
+        return _Route("spreadsheets.create", "write", None)
     match = re.fullmatch(r"/v4/spreadsheets/([^/:]+)(.*)", path, re.DOTALL)
     for verb, shape, api, kind, handler, schema, prefix in _ROUTES if match else ():
         pattern = re.escape(shape).replace(r"\*", "([^/]+)")
@@ -589,9 +590,10 @@ class _Server(ThreadingHTTPServer):
                     continue  # the client was faster
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error; anything else is shown by the default."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
+        """A client that went away is no error; anything else fails the test that runs the server."""
+        error = sys.exception()
+        if isinstance(error, Exception) and not isinstance(error, ConnectionError):
+            self.sheets.broken.append(error)
 
 
 class _Connection(BaseHTTPRequestHandler):

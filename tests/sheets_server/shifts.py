@@ -1,6 +1,7 @@
 """What follows when rows or columns come and go, or tabs are renamed and deleted."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from tests.sheets_server import formulas
@@ -84,9 +85,7 @@ def change_formulas(book: Book, change: Callable[[Tab, str | None, str], str | N
                 formula = cell.get("userEnteredValue", {}).get("formulaValue")
                 if formula is None:
                     continue
-                new = formulas.rewrite(
-                    formula, lambda title, reference, tab=tab: change(tab, title, reference)
-                )
+                new = formulas.rewrite(formula, partial(change, tab))
                 if new != formula:
                     edited = book.edit(tab.id)
                     if edited is not None:
