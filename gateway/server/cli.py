@@ -278,6 +278,8 @@ def export(
 @contextmanager
 def _replacing(file: Path) -> Iterator[Path]:
     """A file beside it that takes its place once it is whole, and is gone otherwise."""
+    if file.is_dir():
+        raise SettingsError(f"{file}: cannot be written: it is a folder")
     partial = file.with_name(file.name + ".part")
     try:
         yield partial

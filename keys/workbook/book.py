@@ -215,13 +215,10 @@ def writing(path: Path) -> Iterator[Book]:
         workbook.use_zip64()
         try:
             yield Book(workbook)
-        except BaseException:
-            workbook.fileclosed = True  # or its destructor would complain, and write half a file
-            for sheet in workbook.worksheets():
-                sheet._opt_close()
-            raise
-        try:
             workbook.close()
         except FileCreateError as error:
-            workbook.fileclosed = True
             raise error.args[0] from None
+        finally:
+            workbook.fileclosed = True  # otherwise its destructor would write half a file
+            for sheet in workbook.worksheets():
+                sheet._opt_close()

@@ -89,10 +89,10 @@ def per_name(
                 "name": [one.sheet, one.name_row, one.column],
                 "categories": one.reference(names),
                 "values": one.reference(one.column),
-                "gap": 50,
+                "gap": 50 if one.last - one.first >= 4 else 200,
                 "overlap": -10 if len(series) > 1 else 0,
                 "data_labels": {"value": True, "num_format": labels, "font": _font(8)},
-                **_paint("bar", one.colour),
+                "fill": {"color": one.colour},
             }
         )
     chart.set_y_axis(
@@ -111,28 +111,28 @@ def per_name(
 def dollars(largest: float) -> Scale:
     step = _step(largest)
     digits = max(2, _digits(step)) if step < 1 else 0
-    return Scale("US dollars", f'[=0]"$"0;"$"{_decimal("#,##0", digits)}', step)
+    return Scale("US dollars", f'[=0]"$"0;"$"{_large(largest, step, digits)}', step)
+
+
+def dollar_labels(largest: float) -> str:
+    """For values beside each other, of which this is the largest."""
+    digits = 4 if largest < 1 else 2 if largest < 10_000 else 0
+    return f'[=0]"$"0;"$"{_decimal(digits)}'
 
 
 def counts(unit: str, largest: float) -> Scale:
     step = max(1, _step(largest))
-    for size, letter in ((6, "M"), (3, "k")):
-        if largest >= 10**size and step >= 10 ** (size - 1):
-            digits = 0 if step >= 10**size else 1
-            return Scale(
-                unit, f'[=0]0;{_decimal("#,##0", digits)}{"," * (size // 3)}"{letter}"', step
-            )
-    return Scale(unit, "#,##0", step)
+    return Scale(unit, f"[=0]0;{_large(largest, step, 0)}", step)
 
 
 def seconds(unit: str, largest: float) -> Scale:
     step = _step(largest)
-    return Scale(unit, f"[=0]0;{_decimal('#,##0', _digits(step))}", step)
+    return Scale(unit, f"[=0]0;{_decimal(_digits(step))}", step)
 
 
 def _step(largest: float) -> float:
     """1, 2 or 5, or such with zeros, so that there are about five of them on the axis."""
-    if largest <= 0:
+    if largest < 1e-9:
         return 1
     rough = largest / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -144,8 +144,17 @@ def _digits(step: float) -> int:
     return max(0, math.ceil(-math.log10(step) - 1e-9))
 
 
-def _decimal(look: str, digits: int) -> str:
-    return f"{look}.{'0' * digits}" if digits else look
+def _decimal(digits: int) -> str:
+    return f"#,##0.{'0' * digits}" if digits else "#,##0"
+
+
+def _large(largest: float, step: float, digits: int) -> str:
+    """Thousands, millions and more by a letter."""
+    for size, commas, letter in ((10**9, ",,,", "bn"), (10**6, ",,", "M"), (10**4, ",", "k")):
+        if largest >= size:
+            tenths = step < size and letter != "k"
+            return f'{_decimal(1 if tenths else 0)}{commas}"{letter}"'
+    return _decimal(digits)
 
 
 def _paint(kind: str, colour: str) -> dict[str, object]:

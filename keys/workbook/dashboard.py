@@ -14,6 +14,7 @@ from keys.workbook.charts import (
     HEIGHT,
     Series,
     counts,
+    dollar_labels,
     dollars,
     per_day,
     per_name,
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 _TOP = 10
 _LONGEST_NAME = 34
-_LABEL = '[=0]"$"0.00;[<1]"$"0.0000;"$"#,##0.00'
 _SECONDS = "[<10]0.00;#,##0.0"
 _CHANGE = '"+"0.0%;"−"0.0%;0.0%'
 _GREY, _TEAL, _AMBER = "#9CA3AF", "#0D9488", "#F59E0B"
@@ -35,8 +35,8 @@ _GREY, _TEAL, _AMBER = "#9CA3AF", "#0D9488", "#F59E0B"
 # The grid: a margin, six columns, a gutter, six columns. A card has three of them, a chart or a table six.
 _LEFT, _RIGHT, _GUTTER, _END = 1, 8, 7, 13
 _COLUMN_WIDTH = 11.29  # 84 pixels
-_CARDS = 3
-_CHARTS = 8
+_CARDS = 4
+_CHARTS = 9
 _ROW_PIXELS = 22
 _CHART_ROWS = HEIGHT // _ROW_PIXELS + 1
 _TABLES = _CHARTS + 3 * _CHART_ROWS
@@ -68,7 +68,9 @@ def _money(dollars: float) -> str:
 
 
 def _count(number: float) -> str:
-    return "#,##0" if number < 100_000_000 else '#,##0.0,,"M"'
+    if number < 100_000_000:
+        return "#,##0"
+    return '#,##0.0,,"M"' if number < 100_000_000_000 else '#,##0.0,,,"bn"'
 
 
 _COST = Measure("Cost", ("Cost",), lambda total: total.cost_nanos / 1e9, _money)
@@ -192,17 +194,19 @@ class _Board:
         sheet.set_column(0, 0, 2)
         sheet.set_column(_LEFT, _END, _COLUMN_WIDTH)
         sheet.set_column(_GUTTER, _GUTTER, 1.3)
+        sheet.set_column(_END + 1, _END + 1, 0.5)
         sheet.set_default_row(_ROW_PIXELS * 0.75)
         sheet.set_row_pixels(0, 48)
         sheet.set_row_pixels(_CARDS + 1, 44)
         sheet.set_paper(9)
         sheet.set_margins(0.4, 0.4, 0.5, 0.6)
         sheet.fit_to_pages(1, 0)
-        sheet.print_area(0, 0, self._last_row, _END)
+        sheet.print_area(0, 0, self._last_row, _END + 1)
         sheet.set_h_pagebreaks([_TABLES, self._days])
         sheet.set_footer("&L&A&R&P / &N")
         self.put(0, _LEFT, f"Usage in {_month(self._figures.month)}", _TITLE, _END)
-        self.put(1, _LEFT, "  ".join(notes), {"font_color": PALE}, _END)
+        self.put(1, _LEFT, notes[0], {"font_color": PALE}, _END)
+        self.put(2, _LEFT, "  ".join(notes[1:]), {"font_color": PALE}, _END)
 
     def card(self, column: int, measure: Measure) -> None:
         """A figure of this month, its change on as much of the last one, and the last one's whole."""
@@ -219,7 +223,7 @@ class _Board:
         look = {**_EDGE, "font_size": 22, "bold": True, "num_format": measure.look(now)}
         self.compute(row, column, f"={sum_now}", now, look, 3)
         row += 1
-        change = f'=IFERROR({sum_now}/({sum_before})-1,"–")'
+        change = f'=IFERROR(({sum_now})/({sum_before})-1,"–")'
         look = {**_EDGE, "font_size": 9, "num_format": _CHANGE}
         self.compute(row, column, change, now / before - 1 if before else "–", look)
         self.put(row, column + 1, f"against {_span(*then)}", _SMALL, 2)
@@ -251,13 +255,14 @@ class _Board:
             for offset, measure in enumerate(measures, 3):
                 value = measure.value(total)
                 self.put(row, column + offset, value, {**_BODY, "num_format": measure.look(value)})
+        largest = max((_COST.value(total) for _, total in named), default=0)
         chart = per_name(
             self._book,
             f"Cost per {what}, {_month(self._figures.month)}",
             column,
             [Series(DASHBOARD, column + 3, first, first + max(len(named), 1) - 1, first - 1, BLUE)],
-            dollars(max((_COST.value(total) for _, total in named), default=0)),
-            labels=_LABEL,
+            dollars(largest),
+            labels=dollar_labels(largest),
         )
         self.chart(_CHARTS + _CHART_ROWS, column, chart)
 
