@@ -460,12 +460,12 @@ class Calculator:
                 raise _Failed(Failure("LOADING", f"{name} is not computed here."))
             raise _Failed(Failure("NAME", f"Unknown function: '{name}'."))
         evaluated = [self._evaluate(argument, sheet) for argument in arguments]
-        for value in evaluated:
-            if isinstance(value, Failure):
-                raise _Failed(value)
+        for argument in evaluated:
+            if isinstance(argument, Failure):
+                raise _Failed(argument)
         try:
             return function(self, evaluated)
-        except (IndexError, OverflowError):
+        except (IndexError, OverflowError, TypeError, ValueError):
             raise _Failed(Failure("N_A", "Wrong number of arguments")) from None
 
     def one(self, value: Value | _Range) -> Scalar:

@@ -9,7 +9,7 @@ from typing import Any
 import gspread
 import pytest
 import requests
-from google.auth import crypt, jwt
+from google.auth import jwt
 from google.auth.exceptions import RefreshError
 from google.auth.transport.requests import AuthorizedSession, Request
 from google.oauth2.service_account import Credentials
@@ -45,9 +45,20 @@ def book(server: SheetsServer, id: str) -> Book:
     return server.spreadsheet(id)
 
 
+@pytest.fixture(scope="module")
+def credentials(running: SheetsServer) -> Credentials:
+    return Credentials.from_service_account_info(running.credentials)
+
+
 @pytest.fixture
-def session(server: SheetsServer) -> Iterator[AuthorizedSession]:
-    with signed_in(server) as session:
+def signed_in(credentials: Credentials) -> Callable[..., AuthorizedSession]:
+    """Without a token so far."""
+    return lambda scope=SPREADSHEETS: AuthorizedSession(credentials.with_scopes([scope]))
+
+
+@pytest.fixture
+def session(signed_in: Callable[..., AuthorizedSession]) -> Iterator[AuthorizedSession]:
+    with signed_in() as session:
         yield session
 
 
@@ -60,7 +71,7 @@ def sheet(server: SheetsServer, id: str, session: AuthorizedSession) -> gspread.
             here = endpoint.replace("https://sheets.googleapis.com", server.url)
             return super().request(method, here, *args, **named)
 
-    client = gspread.Client(auth=None, session=session, http_client=Here)
+    client = gspread.Client(auth=session.credentials, session=session, http_client=Here)
     client.set_timeout(10)
     return gspread.Spreadsheet(client.http_client, {"id": id, "properties": {"title": "Test"}})
 
@@ -82,11 +93,6 @@ def send(server: SheetsServer, id: str, session: AuthorizedSession) -> Send:
 @pytest.fixture
 def update(send: Send) -> Callable[..., requests.Response]:
     return lambda *batch: send("POST", ":batchUpdate", json={"requests": list(batch)})
-
-
-def signed_in(server: SheetsServer, scope: str = SPREADSHEETS) -> AuthorizedSession:
-    credentials = Credentials.from_service_account_info(server.credentials, scopes=[scope])
-    return AuthorizedSession(credentials)
 
 
 def message(response: requests.Response) -> str:
@@ -134,8 +140,7 @@ def test_google_auth_signs_in_and_gspread_opens_the_spreadsheet(
     assert server.requests[1].headers["authorization"].startswith("Bearer ya29.")
 
 
-def assertion(server: SheetsServer, **changes: object) -> str:
-    signer = crypt.RSASigner.from_service_account_info(server.credentials)
+def assertion(server: SheetsServer, credentials: Credentials, **changes: object) -> str:
     now = int(time.time())
     claims = {
         "iss": server.email,
@@ -144,7 +149,7 @@ def assertion(server: SheetsServer, **changes: object) -> str:
         "iat": now,
         "exp": now + 3600,
     }
-    return jwt.encode(signer, claims | changes).decode()
+    return jwt.encode(credentials.signer, claims | changes).decode()
 
 
 @pytest.mark.parametrize(
@@ -166,9 +171,13 @@ def assertion(server: SheetsServer, **changes: object) -> str:
     ],
 )
 def test_every_claim_of_the_assertion_is_checked(
-    server: SheetsServer, changes: Mapping[str, object], error: str, description: str
+    server: SheetsServer,
+    credentials: Credentials,
+    changes: Mapping[str, object],
+    error: str,
+    description: str,
 ) -> None:
-    form = {"grant_type": GRANT, "assertion": assertion(server, **changes)}
+    form = {"grant_type": GRANT, "assertion": assertion(server, credentials, **changes)}
     answer = requests.post(server.credentials["token_uri"], data=form, timeout=10)
     assert answer.status_code == 400
     assert answer.json()["error"] == error
@@ -187,10 +196,12 @@ def test_other_grants_are_refused(server: SheetsServer, form: dict[str, str], er
     assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
-def test_a_signature_over_something_else_is_refused(server: SheetsServer) -> None:
-    header, _, signature = assertion(server).split(".")
+def test_a_signature_over_something_else_is_refused(
+    server: SheetsServer, credentials: Credentials
+) -> None:
+    header, _, signature = assertion(server, credentials).split(".")
     _, claims, _ = assertion(
-        server, scope=SPREADSHEETS + " https://www.googleapis.com/auth/drive"
+        server, credentials, scope=SPREADSHEETS + " https://www.googleapis.com/auth/drive"
     ).split(".")
     form = {"grant_type": GRANT, "assertion": f"{header}.{claims}.{signature}"}
     answer = requests.post(f"{server.url}/token", data=form, timeout=10)
@@ -238,8 +249,10 @@ def test_the_life_of_tokens_can_be_shortened(server: SheetsServer, send: Send) -
     assert send("GET", "").status_code == 401
 
 
-def test_a_scope_for_reading_does_not_write(server: SheetsServer, id: str) -> None:
-    with signed_in(server, f"{SPREADSHEETS}.readonly") as session:
+def test_a_scope_for_reading_does_not_write(
+    server: SheetsServer, id: str, signed_in: Callable[..., AuthorizedSession]
+) -> None:
+    with signed_in(f"{SPREADSHEETS}.readonly") as session:
         url = f"{server.url}/v4/spreadsheets/{id}"
         assert session.get(url).status_code == 200
         answer = session.post(url + ":batchUpdate", json={"requests": [add_sheet(5, "x")]})
@@ -1344,7 +1357,7 @@ def test_a_share_of_the_calls_fails_by_a_seed(server: SheetsServer) -> None:
 
 
 def test_a_client_that_confirms_by_marker_loses_and_doubles_nothing(
-    server: SheetsServer, id: str, book: Book
+    server: SheetsServer, id: str, book: Book, signed_in: Callable[..., AuthorizedSession]
 ) -> None:
     """The faults are worth something: plain repetition doubles rows, the marker does not."""
     server.quota.limits = {"read": 10_000, "write": 10_000}
@@ -1354,7 +1367,7 @@ def test_a_client_that_confirms_by_marker_loses_and_doubles_nothing(
             server.faults.share(
                 0.3, [f for f in TRANSIENT if f is not Fault.EXPIRED], on="write", seed=3
             )
-            with signed_in(server) as session:
+            with signed_in() as session:
                 for number_ in range(40):
                     rows = append(0, [text(f"{marked}-{number_}")])
                     batch = (
@@ -1477,7 +1490,7 @@ class TestPerson:
         person.copy_row("Keys", {"Key ID": "k3"})
         assert by_key(book) == [("k1", 1), ("k3", 3), ("k3", 3)]
         person.shuffle("Keys")
-        assert sorted(key for key, _ in by_key(book)) == ["k1", "k3", "k3"]
+        assert sorted(str(key) for key, _ in by_key(book)) == ["k1", "k3", "k3"]
 
     def test_renames_hides_and_deletes_tabs(
         self, server: SheetsServer, id: str, book: Book, update: Send
