@@ -25,6 +25,7 @@ from keys.mirror.google import (
 )
 from keys.mirror.init import initialise
 from keys.mirror.intake import Intake
+from keys.mirror.reconcile import Reconciliation
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +137,8 @@ class SheetsMirror(Mirror):
             yield from initialise(flusher)
 
     def reconcile(self, *, repair: bool) -> Iterator[str]:
-        raise NotImplementedError
+        """Raises `SheetError` and `LedgerError`. Takes its time: Google's quota is the gateway's."""
+        return Reconciliation([flusher.book for flusher in self._flushers]).run(repair=repair)
 
     # The thread.
 
