@@ -268,7 +268,7 @@ def placed(cells: Mapping[int, Request]) -> Request:
     return {"values": [cells.get(index, {}) for index in range(max(cells, default=-1) + 1)]}
 
 
-def append(sheet_id: int, rows: Sequence[Request], fields: str = CELL_FIELDS) -> Request:
+def append(sheet_id: int, rows: Sequence[object], fields: str = CELL_FIELDS) -> Request:
     return {"appendCells": {"sheetId": sheet_id, "rows": rows, "fields": fields}}
 
 
