@@ -36,6 +36,8 @@ _LOOKS: dict[Kind, Look] = {
 }
 _HEADER: Look = {"bold": True, "font_color": "#FFFFFF", "bg_color": INK}
 _WIDEST = 60
+_LINKS = 65_000
+"""Of a tab; Excel takes a few more."""
 
 
 class Book:
@@ -131,7 +133,8 @@ class Table:
         for column, cell in enumerate(cells):
             if type(cell) is str and len(cell) > self._widths[column]:
                 self._widths[column] = min(len(cell), _WIDEST)
-            target = link[1] if link is not None and link[0] == column else None
+            here = link is not None and link[0] == column and self._rows <= _LINKS
+            target = link[1] if link is not None and here else None
             self._book.put(self._sheet, self._rows, column, cell, link=target)
 
     def mark(self, header: str) -> None:
@@ -160,9 +163,8 @@ class Table:
         if self._hidden:
             sheet.hide()
         self._widths = [column.width for column in self.columns]
-        self._set_columns(
-            sheet
-        )  # now for the looks of the cells that come, at the end for the widths
+        # Now for the looks of the cells that come, and once more at the end for the widths.
+        self._set_columns(sheet)
         sheet.freeze_panes(1, 0)
         sheet.set_landscape()
         sheet.set_paper(9)

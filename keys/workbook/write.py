@@ -89,7 +89,8 @@ def _write_user(
     table = book.table(tab, USAGE_COLUMNS)
     count = 0
     for row in ledger.usage(email=user, since=since, until=until):
-        table.append(usage_cells(row))
-        count += 1
+        if row.email == user:  # the ledger takes an address in small letters for the same
+            table.append(usage_cells(row))
+            count += 1
     table.finish()
     return count

@@ -1,5 +1,6 @@
 """The .xlsx file, as other programs read it."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -70,8 +71,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "usage.xlsx"
 
 
-def read(file: Path, *, values: bool = False, charts: bool = True) -> Workbook:
-    return load_workbook(file, data_only=values, read_only=not charts)
+def read(file: Path, *, values: bool = False) -> Workbook:
+    return load_workbook(file, data_only=values)
 
 
 def records(sheet: Worksheet) -> list[dict[str, object]]:
@@ -313,6 +314,12 @@ def test_what_is_too_long_for_a_tab_goes_on_in_the_next(
     assert "SUMIFS('_daily (2)'!" in str(read(file)["Dashboard"]["B6"].value)
 
 
+def test_two_spellings_of_an_address_share_no_row(fill: Fill, file: Path) -> None:
+    assert write(fill([row(), row(email="Test@example.com")]), file, until=UNTIL) == 2
+    workbook = read(file)
+    assert [len(records(workbook[name])) for name in workbook.sheetnames[3:]] == [1, 1]
+
+
 def test_many_users_need_few_open_files(url: str, fill: Fill, file: Path) -> None:
     fill(row(email=f"user{number}@example.com") for number in range(300))
     program = (
@@ -495,12 +502,18 @@ def test_libreoffice_computes_the_same_figures(
     write(fill(month()), file, until=UNTIL)
     told = {cell.coordinate: cell.value for cell in cells(read(file, values=True)["Dashboard"])}
     forget(file)
-    again = read(convert(file, "xlsx"), values=True, charts=False)["Dashboard"]
-    computed = {cell.coordinate: cell.value for cell in cells(again)}
+    computed = {cell.coordinate: cell.value for cell in saved(convert(file, "xlsx"), "Dashboard")}
     assert computed.keys() == told.keys()
     for place, value in told.items():
         expected = pytest.approx(value) if isinstance(value, int | float) else value
         assert computed[place] == expected, place
+
+
+def saved(file: Path, tab: str) -> list[Cell]:
+    """Cells of a file that LibreOffice saved, whose charts openpyxl cannot read."""
+    workbook = load_workbook(file, data_only=True, read_only=True)
+    with contextlib.closing(workbook):
+        return list(cells(workbook[tab]))
 
 
 def forget(file: Path) -> None:
@@ -522,8 +535,8 @@ def test_libreoffice_keeps_text_as_text(
     fill: Fill, file: Path, convert: Callable[[Path, str], Path]
 ) -> None:
     write(fill(row(model=text, id=f"0{n}") for n, text in enumerate(NASTY)), file, until=UNTIL)
-    sheet = read(convert(file, "xlsx"), charts=False)["test_at_example_dot_com"]
-    column = [line[3] for line in sheet.iter_rows(min_row=2)]
+    found_cells = saved(convert(file, "xlsx"), "test_at_example_dot_com")
+    column = [cell for cell in found_cells if cell.column == 4][1:]
     found = [cell.value for cell in column]
     assert {cell.data_type for cell in column} == {"s"}
     expected = [text.replace("\r", "\n") for text in NASTY]
