@@ -405,7 +405,7 @@ class _Batch:
             )  # our words
         if kind == "CUSTOM_FORMULA":
             formula = values[0].get("userEnteredValue", "")
-            if not formula.startswith("="):
+            if not formula.startswith("=") or not formulas.well_formed(formula):
                 raise _No(f"Invalid ConditionValue.userEnteredValue: {formula}")
             elsewhere: list[str] = []
             formulas.rewrite(formula, lambda title, reference: elsewhere.append(title or ""))

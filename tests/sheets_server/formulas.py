@@ -215,6 +215,15 @@ def _parse(formula: str) -> Node:
     return node
 
 
+def well_formed(formula: str) -> bool:
+    """Whether it can be read; not whether its functions exist."""
+    try:
+        _parse(formula.removeprefix("="))
+    except _Broken:
+        return False
+    return True
+
+
 class _Parser:
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self.tokens = tokens[::-1]
@@ -866,6 +875,8 @@ _FUNCTIONS: dict[str, Callable[[Calculator, _Arguments], Value]] = {
     "EOMONTH": lambda c, a: _months_later(*_ones(c, a)[:2], end=True),
     "TEXT": lambda c, a: formats.shown(_number(c.one(a[0])), _text(c.one(a[1]))),
     "CONCATENATE": lambda c, a: "".join(_text(x) for item in a for x in c._flat(item)),
+    "TO_TEXT": lambda c, a: _text(c.one(a[0])),
+    "EXACT": lambda c, a: _text(c.one(a[0])) == _text(c.one(a[1])),
     "LEN": lambda c, a: float(len(_text(c.one(a[0])))),
     "LEFT": lambda c, a: _text(c.one(a[0]))[: int(_ones(c, a[1:])[0]) if len(a) > 1 else 1],
     "LOWER": lambda c, a: _text(c.one(a[0])).lower(),

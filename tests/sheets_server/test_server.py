@@ -663,6 +663,24 @@ REFUSED = {
         [{"addConditionalFormatRule": {"rule": {"ranges": [whole()]}}}],
         "Invalid requests[0].addConditionalFormatRule: One of booleanRule or gradientRule must be set.",
     ),
+    "rule with a broken formula": (
+        [
+            {
+                "addConditionalFormatRule": {
+                    "rule": {
+                        "ranges": [whole()],
+                        "booleanRule": {
+                            "condition": {
+                                "type": "CUSTOM_FORMULA",
+                                "values": [{"userEnteredValue": "=AND(A1"}],
+                            }
+                        },
+                    }
+                }
+            }
+        ],
+        "Invalid requests[0].addConditionalFormatRule: Invalid ConditionValue.userEnteredValue: =AND(A1",
+    ),
     "no such rule": (
         [{"deleteConditionalFormatRule": {"sheetId": 0, "index": 0}}],
         "Invalid requests[0].deleteConditionalFormatRule: No conditional format on sheet: 0 at index: 0",
