@@ -88,7 +88,7 @@ def test_the_first_steps_of_the_readme(gateway: Gateway, key: str) -> None:
 
 
 def test_the_commands_for_keys(gateway: Gateway) -> None:
-    create, show, revoke, rotate, usage, export = commands("README.md", "create_api_key.py")
+    create, show, revoke, rotate, usage, export, workbook = commands("README.md", "create_api_key.py")
     ids = []
     for _ in "ab":
         assert "Test Key" in sh(gateway, create)
@@ -100,6 +100,8 @@ def test_the_commands_for_keys(gateway: Gateway) -> None:
     sh(gateway, usage)
     sh(gateway, export)
     assert (gateway.folder / "usage.csv").read_text().startswith("request_id,time,email,")
+    sh(gateway, workbook)
+    assert (gateway.folder / "usage.xlsx").read_bytes().startswith(b"PK")
 
 
 @pytest.mark.parametrize(
