@@ -41,6 +41,19 @@ class Entry:
     new: str
     why: str = ""
 
+    def fields(self) -> dict[str, object]:
+        """As other programs read it."""
+        at = self.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {
+            "at": at,
+            "actor": self.actor,
+            "key_id": self.key_id,
+            "field": self.field,
+            "old": self.old,
+            "new": self.new,
+            "why": self.why,
+        }
+
 
 def write(connection: Connection, entries: Iterable[Entry]) -> None:
     """Within the transaction that makes the changes."""

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from gateway.ports import Ledger, Mirror
 from keys.database import LedgerError
 from keys.ledger import SQLiteLedger
+from keys.mirror import audit, tables
 from keys.mirror.book import Book
 from keys.mirror.flusher import Flusher
 from keys.mirror.google import (
@@ -23,7 +24,7 @@ from keys.mirror.google import (
     SheetLost,
     SheetUnreachable,
 )
-from keys.mirror.init import initialise
+from keys.mirror.init import initialise, redraw
 from keys.mirror.intake import Intake
 from keys.mirror.reconcile import Reconciliation
 
@@ -135,6 +136,21 @@ class SheetsMirror(Mirror):
         """Raises `SheetError` with what has to be done."""
         for flusher in self._flushers:
             yield from initialise(flusher)
+
+    def repair_dashboard(self) -> Iterator[str]:
+        """Raises `SheetError`."""
+        return redraw(self.book)
+
+    def audit(
+        self, reference: str | None = None, limit: int = 100
+    ) -> Iterator[Mapping[str, object]]:
+        """What was changed in the spreadsheet, as JSON, the newest last. Raises `KeyError` for a key
+        that there is not."""
+        key_id = None if reference is None else self.book.ledger.key(reference).id
+        self.book.change(tables.prepare)
+        with self.book.reading() as connection:
+            for entry in audit.entries(connection, key_id, limit):
+                yield entry.fields()
 
     def reconcile(self, *, repair: bool) -> Iterator[str]:
         """Raises `SheetError` and `LedgerError`. Takes its time: Google's quota is the gateway's."""
