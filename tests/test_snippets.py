@@ -88,7 +88,9 @@ def test_the_first_steps_of_the_readme(gateway: Gateway, key: str) -> None:
 
 
 def test_the_commands_for_keys(gateway: Gateway) -> None:
-    create, show, revoke, rotate, usage, export, workbook = commands("README.md", "create_api_key.py")
+    create, show, revoke, rotate, usage, export, workbook = commands(
+        "README.md", "create_api_key.py"
+    )
     ids = []
     for _ in "ab":
         assert "Test Key" in sh(gateway, create)
