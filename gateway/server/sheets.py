@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, cast
+from typing import Annotated, Protocol, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -22,6 +22,14 @@ sheets_app = typer.Typer(
 _PATIENCE = 5.0
 
 
+class Sheets(Mirror, Protocol):
+    """What only a spreadsheet can do."""
+
+    def repair_dashboard(self) -> Iterator[str]: ...
+
+    def audit(self, key: str | None, limit: int, /) -> Iterator[Mapping[str, object]]: ...
+
+
 @sheets_app.command("init")
 def init(context: typer.Context) -> None:
     """Make the tabs in a spreadsheet that was shared with the service account. Again changes nothing."""
@@ -37,6 +45,45 @@ def reconcile(
     """Compare the ids of usage rows in the ledger and in the spreadsheet."""
     with _mirror(_settings(context)) as mirror:
         _tell(mirror.reconcile(repair=repair))
+
+
+@sheets_app.command("dashboard")
+def dashboard(context: typer.Context) -> None:
+    """Write the dashboard anew. Charts and cells that you added beside it stay."""
+    with _mirror(_settings(context)) as mirror:
+        _tell(mirror.repair_dashboard())
+
+
+@sheets_app.command("audit")
+def audit(
+    context: typer.Context,
+    key: Annotated[
+        str | None,
+        typer.Argument(help="Only this key's: its id, masked form or itself.", metavar="KEY"),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per line instead of words.")
+    ] = False,
+) -> None:
+    """Changes of keys that were made in the spreadsheet, the newest last."""
+    with _mirror(_settings(context)) as mirror:
+        try:
+            entries = list(mirror.audit(key, limit))
+        except KeyError as error:
+            raise SettingsError(str(error.args[0])) from None
+    for entry in entries:
+        print(orjson.dumps(entry).decode() if as_json else _words(entry))
+    if not entries and not as_json:
+        print("Nothing was changed in the spreadsheet.")
+
+
+def _words(entry: Mapping[str, object]) -> str:
+    why = f" ({entry['why']})" if entry["why"] else ""
+    return (
+        f"{str(entry['at'])[:19].replace('T', ' ')}  {entry['key_id']}  {entry['field']}:"
+        f" {entry['old'] or '-'} -> {entry['new'] or '-'}{why}"
+    )
 
 
 @sheets_app.command("status")
@@ -91,12 +138,12 @@ def _settings(context: typer.Context) -> Settings:
 
 
 @contextmanager
-def _mirror(settings: Settings) -> Iterator[Mirror]:
+def _mirror(settings: Settings) -> Iterator[Sheets]:
     ledger = open_ledger(settings)
     try:
         mirror = open_mirror(settings, ledger)
         assert mirror is not None  # `_settings` has seen to it
-        yield mirror
+        yield cast(Sheets, mirror)
     except BrokenPipeError:
         raise
     except OSError as error:

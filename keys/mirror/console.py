@@ -232,7 +232,7 @@ def find_header(values: Sequence[Sequence[object]]) -> tuple[int, dict[str, int]
     }
     problems = [
         f"the column {name!r} {'is missing' if not counts[name] else 'is there twice'}"
-        for name in REQUIRED
+        for name in (*REQUIRED, HASH)
         if counts[name] != 1
     ]
     if KEY_ID not in columns and HASH not in columns:

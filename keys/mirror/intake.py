@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from keys.columns import api_key
 from keys.mint import mint_id
-from keys.mirror import audit, console, layout, tables
+from keys.mirror import audit, console, header, layout, tables
 from keys.mirror.book import Book
 from keys.mirror.console import Broken, Edit, Fix, Known, Paste, Reading, Seen
 from keys.mirror.google import SheetLost, SheetRefused
@@ -79,7 +79,8 @@ class Intake:
             self._tell(
                 [
                     f"the tab {self._title} cannot be understood: {error}."
-                    " Keys stay as they were until its first row is as it was:"
+                    " Keys stay as they were until its first row is as it was"
+                    " (`sluice sheets reconcile --repair` can do that):"
                     f" {', '.join(_headers())}"
                 ]
             )
@@ -91,6 +92,27 @@ class Intake:
         self._tell([*restored, *reading.problems])
         if reading.fixes:
             self._mend()
+
+    def reconcile(self, *, repair: bool) -> Iterator[str]:
+        """What is wrong with the tab, and with `repair` a header that is as it was."""
+        self._prepare()
+        self._tab = None
+        values = self._values()
+        if values is None or self._tab is None:
+            yield f"There is no tab {KEYS!r}: a running gateway makes it anew, with all keys."
+            return
+        try:
+            problems = self._read(values).problems
+        except Broken as error:
+            problems = [str(error)]
+        for problem in problems:
+            yield f"{self._title}: {problem}"
+        if not repair:
+            return
+        mending = header.mend(self._tab, values, self._known())
+        if mending.requests:
+            self._book.google.update(orjson.dumps({"requests": mending.requests}))
+        yield from mending.lines
 
     # Looking.
 
@@ -393,13 +415,13 @@ _COLUMNS = {column.header: column for column in layout.LISTED_COLUMNS}
 def _fix(
     sheet_id: int, fix: Fix, columns: Mapping[str, int], tiers: Sequence[str]
 ) -> Iterator[Request]:
-    headers = {index: header for header, index in columns.items()}
+    headers = {index: name for name, index in columns.items()}
     cells = {index: _cell(headers.get(index, ""), cell) for index, cell in fix.cells.items()}
     if fix.counters_of:
-        for header in console.COUNTERS:
-            formula = layout.counter(header, f'"{fix.counters_of}"')
-            if header in columns and formula is not None:
-                cells[columns[header]] = {"userEnteredValue": {"formulaValue": formula}}
+        for name in console.COUNTERS:
+            formula = layout.counter(name, f'"{fix.counters_of}"')
+            if name in columns and formula is not None:
+                cells[columns[name]] = {"userEnteredValue": {"formulaValue": formula}}
     for index, cell in sorted(cells.items()):
         fields = layout.CELL_FIELDS if "userEnteredFormat" in cell else "userEnteredValue"
         rule = layout.validation(headers.get(index, ""), tiers)
@@ -408,6 +430,6 @@ def _fix(
         yield layout.write(sheet_id, fix.row, [{"values": [cell]}], fields, column=index)
 
 
-def _cell(header: str, cell: Cell) -> Request:
-    column = _COLUMNS.get(header)
+def _cell(name: str, cell: Cell) -> Request:
+    column = _COLUMNS.get(name)
     return layout.value(cell) if column is None else layout.typed(column, cell)

@@ -154,7 +154,8 @@ class SheetsMirror(Mirror):
 
     def reconcile(self, *, repair: bool) -> Iterator[str]:
         """Raises `SheetError` and `LedgerError`. Takes its time: Google's quota is the gateway's."""
-        return Reconciliation([flusher.book for flusher in self._flushers]).run(repair=repair)
+        yield from Reconciliation([flusher.book for flusher in self._flushers]).run(repair=repair)
+        yield from self._intake.reconcile(repair=repair)
 
     # The thread.
 
