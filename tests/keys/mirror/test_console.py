@@ -443,3 +443,30 @@ def test_a_damaged_row_gives_no_key(header: str, cell: object, words: str) -> No
     found, problems = console.records(values, NOW)
     assert len(found) == 2
     assert words in problems[0]
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.floats(),
+    st.integers(),
+    st.text(max_size=8),
+    st.sampled_from([*map(str, HEADER), "sk-" + "a" * 30, "#REF!", "key_0000000000000000"]),
+)
+
+
+@given(st.lists(st.lists(CELLS, max_size=14), max_size=6), st.booleans())
+def test_whatever_is_in_the_tab_no_key_is_brought_back_and_nothing_fails(
+    lines: list[list[object]], with_header: bool
+) -> None:
+    keys = [*make(3), *make(2, revoked_at=NOW)]
+    values = [*([list(HEADER)] if with_header else []), *lines]
+    seen = seen_of(keys)
+    for _ in range(3):
+        try:
+            reading = read(values, keys, seen=seen)
+        except Broken:
+            return
+        seen = reading.seen
+        assert all(edit.new == "yes" for edit in reading.edits if edit.field == "revoked")
+        assert {edit.key_id for edit in reading.edits} <= {item.key.id for item in keys}
