@@ -143,6 +143,8 @@ class Reading:
     problems: list[str] = field(default_factory=list)
     held: bool = False
     """Nothing but revocations was believed."""
+    misses: bool = False
+    """Rows of keys are not there that were."""
 
 
 def text(cell: object) -> str:
@@ -388,6 +390,7 @@ class _Desk:
             and not self.known[key_id].key.revoked
         ]
         gone = [key_id for key_id in had if key_id not in self.rows]
+        self.reading.misses = bool(gone)
         if many(len(gone), len(had)):
             self.reading.problems.append(
                 f"{len(gone)} of {len(had)} rows are gone at once: their keys go on working;"

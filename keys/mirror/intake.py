@@ -75,6 +75,11 @@ class Intake:
         try:
             restored = self._restore(values)
             reading = self._read(values)
+            if reading.misses and self._age:
+                # Rows are not there: is it still the same tab?
+                self._tab = None
+                self.poll()
+                return
         except Broken as error:
             self._tell(
                 [
@@ -143,7 +148,13 @@ class Intake:
         with self._book.reading() as connection:
             known = _known(connection, self._book.id)
             seen = _seen(connection, self._book.id)
+            noted = tables.state(connection, self._book.id).get(f"birth {KEYS}")
             orphans = _orphans(connection, self._book.id)
+        if self._tab is not None and noted not in (
+            None,
+            self._tab.labels.get(layout.BIRTH_LABEL, ""),
+        ):
+            seen = {}  # the tab was made anew: what is not there yet was not deleted by anybody
         return console.read(values, known, seen, tiers=self._book.tiers, orphans=orphans)
 
     def _known(self) -> list[Known]:

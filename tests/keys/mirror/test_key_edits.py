@@ -212,6 +212,33 @@ def test_a_deleted_tab_changes_no_key_and_comes_back_with_them(
     assert "is gone" not in problems(stage)
 
 
+@pytest.mark.parametrize("pause", [0.5, 3, 8, 14])
+def test_few_keys_outlive_their_tab_as_well(
+    sheets: SheetsServer, tmp_path: Path, pause: float
+) -> None:
+    stage = raise_stage(sheets, sheets.create(), tmp_path / "few.db")
+    sheets.quota.clock = stage.clock
+    stage.mint("ada@example.com", "bob@example.com")
+    stage.use(2)
+    stage.settle()
+    stage.run(3 * LOOK + pause)
+    other = raise_stage(sheets, stage.spreadsheet, tmp_path / "other.db", stage.clock)
+    other.mint("eve@example.com")
+    other.settle()
+    stage.run(LOOK)
+    sheets.person(stage.spreadsheet).delete_tab(TAB)
+    # Another gateway is faster to make it anew, and this one has nothing to write for a while.
+    other.use(1)
+    other.run(12)
+    stage.run(10 * LOOK)
+    assert revoked(stage) == revoked(other) == set()
+    stage.use(1)
+    stage.settle()
+    stage.run(10 * LOOK)
+    assert revoked(stage) == set()
+    assert len(stage.records(TAB)) == 3
+
+
 def test_a_locked_tab_is_read_all_the_same(stage: Stage, person: Person) -> None:
     person.protect(TAB)
     person.set(TAB, {"Key ID": stage.keys[1].id}, {"Revoked": True, "API Key": mint_secret()})
