@@ -299,6 +299,7 @@ class _Desk:
         ]
         self.rows: dict[str, list[_Line]] = {}
         self.damaged: set[int] = set()
+        self.foreign: list[str] = []
 
     def read(self) -> Reading:
         strangers = self._sort()
@@ -311,6 +312,12 @@ class _Desk:
         self._miss(vanished)
         for line in strangers:
             self._read_stranger(line)
+        if self.foreign:
+            shown = ", ".join(self.foreign[:_FEW]) + (", …" if len(self.foreign) > _FEW else "")
+            self.reading.problems.append(
+                f"{len(self.foreign)} rows are of keys that this gateway does not have ({shown}):"
+                " another gateway's, or lost with a ledger; nothing of them is taken"
+            )
         # Problems quote cells, and are shown and logged.
         self.reading.problems = [_WITHIN.sub(_hide, text) for text in self.reading.problems]
         return self.reading
@@ -575,10 +582,7 @@ class _Desk:
         if line.concealed:
             self.reading.fixes.append(Fix(line.index, line.concealed))
         if named or line.text(HASH):
-            if named:
-                self.reading.problems.append(
-                    f"{line.place}: this gateway has no key {named[:40]!r}; nothing of it is taken"
-                )
+            self.foreign.append(named[:40])
         elif line.pasted:
             self._take_in(line, digest(cell).hex(), masked(cell))
         elif cell in self.orphans:
