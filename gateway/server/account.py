@@ -27,10 +27,6 @@ class Account:
         self.delivered = False
         """Whether all bytes of the answer were handed to the network."""
 
-    @property
-    def key_id(self) -> str:
-        return self._row.key_id
-
     async def open(self) -> None:
         """Raises `LedgerUnavailable`."""
         await self._ledger.open(self._row)
