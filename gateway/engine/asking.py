@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
@@ -26,21 +26,37 @@ client hears of the wait and decides."""
 async def ask(targets: Sequence[Target], request: ChatRequest) -> tuple[Target, Batch, Events]:
     """The first target that answers, its first batch, and the stream of the rest to be closed.
 
-    Raises the last target's error when all failed. After the first batch there is no other attempt:
-    a second answer would contradict the first.
+    Raises the error of the target that was asked last when all failed. After the first batch there is
+    no other attempt: a second answer would contradict the first.
     """
-    for target in targets[:-1]:
+    failure: ProviderFailed | None = None
+    for target in _in_turn(targets):
+        if failure is not None:
+            log.info("trying %s next (%s)", target.upstream.provider.name, failure.code)
         try:
             return await _ask_patiently(target, request)
         except ProviderFailed as error:
-            if not error.retryable and error.code not in _OF_THIS_TARGET:
+            if not _is_of_this_target(error):
                 raise
-            log.info(
-                "provider %s failed (%s), trying the next",
-                target.upstream.provider.name,
-                error.code,
-            )
-    return await _ask_patiently(targets[-1], request)
+            failure = error
+    assert failure is not None, "a route has targets"
+    raise failure
+
+
+def _in_turn(targets: Sequence[Target]) -> Iterator[Target]:
+    """As the settings order them, but those that keep failing behind the others."""
+    failing = []
+    for target in targets:
+        # The only target is asked whatever its past: there is nobody to take its place.
+        if target.breaker is None or len(targets) == 1 or target.breaker.admit():
+            yield target
+        else:
+            failing.append(target)
+    yield from failing
+
+
+def _is_of_this_target(error: ProviderFailed) -> bool:
+    return error.retryable or error.code in _OF_THIS_TARGET
 
 
 async def _ask_patiently(target: Target, request: ChatRequest) -> tuple[Target, Batch, Events]:
@@ -59,10 +75,23 @@ async def _ask_patiently(target: Target, request: ChatRequest) -> tuple[Target, 
 
 
 async def _ask_once(target: Target, request: ChatRequest) -> tuple[Target, Batch, Events]:
+    try:
+        batch, rest = await _begin(target, request)
+    except ProviderFailed as error:
+        if target.breaker is not None and _is_of_this_target(error) and target.breaker.failed():
+            name = target.upstream.provider.name
+            log.warning("%s/%s keeps failing: others are asked first", name, target.model)
+        raise
+    if target.breaker is not None:
+        target.breaker.succeeded()
+    return target, batch, rest
+
+
+async def _begin(target: Target, request: ChatRequest) -> tuple[Batch, Events]:
     provider = target.upstream.provider
     events = provider.stream(replace(request, model=target.model))
     limited = within(target.upstream.limits, provider.name, events)
     with suppress(StopAsyncIteration):
-        return target, await anext(limited), limited
+        return await anext(limited), limited
     async with aclosing(limited):
         raise ProviderTruncated(f"The provider {provider.name!r} ended without an answer.")

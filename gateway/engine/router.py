@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import TimeLimits
 from gateway.engine.tools.tool import Tool
 from gateway.errors import UnknownModel
@@ -20,6 +21,8 @@ class Upstream:
     limits: TimeLimits = field(default_factory=TimeLimits)
     retries: int = 1
     """Further attempts when a request failed before its first event, and may succeed later."""
+    breaker: BreakerRules | None = field(default_factory=BreakerRules)
+    """When its models are asked after others; None to keep the settings' order whatever happens."""
     tools: tuple[Tool, ...] = ()
     """Offered to its models when they are asked for by `provider/model`."""
 
@@ -30,6 +33,7 @@ class Target:
 
     upstream: Upstream
     model: str
+    breaker: Breaker | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, cast
 
+from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import LoopLimits, TimeLimits
 from gateway.engine.loop import ToolLoop
 from gateway.engine.router import Route, Router, Target, Upstream
@@ -141,6 +142,7 @@ def _upstream(name: str, row: ProviderRow, tools: Mapping[str, Tool], place: str
         provider=provider,
         limits=TimeLimits(**row.timeout.model_dump()),
         retries=row.retries,
+        breaker=BreakerRules(**row.breaker.model_dump()) if row.breaker is not None else None,
         tools=tuple(_pick(f"{field}.tools", tools, row.tools)),
     )
 
@@ -149,8 +151,10 @@ def _routes(
     settings: Settings, upstreams: Mapping[str, Upstream], tools: Mapping[str, Tool], place: str
 ) -> list[Route]:
     config = settings.file
+    targets: dict[str, Target] = {}
     routes = {
-        name: _route(name, row, upstreams, tools, place) for name, row in config.models.items()
+        name: _route(name, row, upstreams, targets, tools, place)
+        for name, row in config.models.items()
     }
     if config.expose == "all":
         for name, row in _provider_rows(settings).items():
@@ -166,17 +170,21 @@ def _route(
     name: str,
     row: ModelRow,
     upstreams: Mapping[str, Upstream],
+    targets: dict[str, Target],
     tools: Mapping[str, Tool],
     place: str,
 ) -> Route:
-    targets = []
+    """`targets` has those made before: what one name finds out about a target, others know as well."""
     for index, target in enumerate(row.targets):
-        provider, _, model = target.partition("/")
-        field = f"{place}: models.{name}.targets.{index}"
-        targets.append(Target(_pick(field, upstreams, [provider])[0], model))
+        if target not in targets:
+            provider, _, model = target.partition("/")
+            field = f"{place}: models.{name}.targets.{index}"
+            upstream = _pick(field, upstreams, [provider])[0]
+            breaker = None if upstream.breaker is None else Breaker(upstream.breaker)
+            targets[target] = Target(upstream, model, breaker)
     return Route(
         name=name,
-        targets=tuple(targets),
+        targets=tuple(targets[target] for target in row.targets),
         tools=tuple(_pick(f"{place}: models.{name}.tools", tools, row.tools)),
         system=row.system,
         dialect=row.notifications,

@@ -23,6 +23,7 @@ from pydantic import (
     field_validator,
 )
 
+from gateway.engine.breaker import BreakerRules
 from gateway.engine.limits import LoopLimits, TimeLimits
 from gateway.records import Detail, Dialect
 
@@ -64,7 +65,7 @@ class _Row(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-_TIME, _LOOP = TimeLimits(), LoopLimits()
+_TIME, _LOOP, _BREAKER = TimeLimits(), LoopLimits(), BreakerRules()
 
 
 class TimeoutRow(_Row):
@@ -74,6 +75,19 @@ class TimeoutRow(_Row):
     first_event: PositiveFloat = _TIME.first_event
     idle: PositiveFloat = _TIME.idle
     total: PositiveFloat = _TIME.total
+
+
+class BreakerRow(_Row):
+    """`breaker` of a provider (see `BreakerRules`)."""
+
+    failures: int = Field(default=_BREAKER.failures, ge=2, le=1000)
+    window: PositiveFloat = _BREAKER.window
+    pause: PositiveFloat = _BREAKER.pause
+
+
+def _off(value: object) -> object:
+    """`breaker: off`, which YAML takes for false."""
+    return None if value is False else value
 
 
 class LoopRow(_Row):
@@ -93,6 +107,7 @@ class ProviderRow(_Row):
     type: str
     retries: int = Field(default=1, ge=0, le=10)
     timeout: TimeoutRow = TimeoutRow()
+    breaker: Annotated[BreakerRow | None, BeforeValidator(_off)] = BreakerRow()
     models: tuple[str, ...] = ()
     """Names that need no `provider/` before them, and are listed."""
     tools: tuple[str, ...] = ()
@@ -404,6 +419,7 @@ def _expected(model: type[BaseModel] | None, path: Sequence[str]) -> str:
 _ROWS: Mapping[str, type[BaseModel]] = {
     "providers": ProviderRow,
     "timeout": TimeoutRow,
+    "breaker": BreakerRow,
     "models": ModelRow,
     "tools": ToolRow,
     "tiers": TierRow,

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from gateway.records import Detail, Dialect
+from gateway.server.assembly import assemble
 from gateway.server.settings import (
+    BreakerRow,
     Config,
     LoopRow,
     PriceRow,
@@ -144,6 +146,7 @@ def test_the_file_says_the_rest(tmp_path: Path) -> None:
     assert file.providers is not None
     acme = file.providers["acme"]
     assert acme.timeout == TimeoutRow(idle=20)
+    assert acme.breaker == BreakerRow()
     assert acme.own() == {
         "base_url": "http://acme.example/v1",
         "headers": {"x-team": "a-x-b-x"},
@@ -353,3 +356,33 @@ def test_names_stand_once_and_can_be_called(tmp_path: Path, text: str, line: str
     with pytest.raises(SettingsError) as caught:
         Settings.load({"SLUICE_CONFIG": str(file)})
     assert str(caught.value) == f"{file}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("text", "breaker"),
+    [
+        ("off", None),
+        ("{failures: 2}", BreakerRow(failures=2)),
+        ("{window: 5.5, pause: 1}", BreakerRow(window=5.5, pause=1)),
+    ],
+)
+def test_a_breaker_is_set_or_switched_off(
+    tmp_path: Path, text: str, breaker: BreakerRow | None
+) -> None:
+    file = _load(tmp_path, f"providers: {{acme: {{type: demo, breaker: {text}}}}}").file
+    assert file.providers is not None
+    assert file.providers["acme"].breaker == breaker
+
+
+def test_names_with_the_same_target_share_its_breaker(tmp_path: Path) -> None:
+    settings = _load(
+        tmp_path,
+        """
+        providers: {a: {type: demo}, b: {type: demo, breaker: off}}
+        models: {x: {targets: [a/demo, b/demo]}, y: {targets: [b/demo, a/demo]}}
+        """,
+        {"SLUICE_DATA_DIR": str(tmp_path)},
+    )
+    routes = assemble(settings).router.routes
+    assert routes["x"].targets[0].breaker is routes["y"].targets[1].breaker is not None
+    assert routes["x"].targets[1].breaker is None
