@@ -25,6 +25,7 @@ from gateway.server.ledgers import open_ledger
 from gateway.server.report import key_fields, write_csv, write_jsonl
 from gateway.server.settings import Settings, SettingsError
 from gateway.server.sheets import sheets_app
+from gateway.server.terminal import STATUS_COLOURS, plain
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,6 +44,12 @@ err = Console(stderr=True)
 
 Export: TypeAlias = Callable[[Ledger, Path, str | None, datetime | None, datetime | None], int]
 """A plug-in of `gateway.exports`: ledger, file, e-mail, since, until; returns the number of rows."""
+
+Chat: TypeAlias = Callable[[str, str, str | None, str | None, bool], int]
+"""`gateway.server.chat:run`: URL, key, model, prompt, whether as JSON; returns the exit code."""
+
+Explain: TypeAlias = Callable[[Ledger, str, Console, bool], bool]
+"""`gateway.server.explain:run`: ledger, id, where to show it, whether as JSON; whether it is known."""
 
 Json = Annotated[bool, typer.Option("--json", help="JSON for programs instead of a table.")]
 Email = Annotated[str | None, typer.Option(help="Only this user's.", metavar="EMAIL")]
@@ -122,13 +129,45 @@ def check(
     """Try a running gateway from outside: models, streams, notifications, usage rows."""
     settings = _settings()
     run = cast(Callable[[str, str, str | None], bool], plugins.load("", "gateway.server.check:run"))
-    if url is None and settings.port == 0:
-        raise SettingsError(
-            "--url: missing; with SLUICE_PORT=0 only the gateway's log knows the port"
-        )
-    base = (url or settings.url(settings.port)).rstrip("/").removesuffix("/v1")
-    passed = run(base, key, model)
+    passed = run(_base_url(url, settings), key, model)
     raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
+def chat(
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help="One question. Default: a conversation.", metavar="PROMPT"),
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Base URL, without /v1. Default: where the settings listen.", metavar="URL"
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Default: SLUICE_KEY, else OPENAI_API_KEY.", metavar="KEY"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Model to ask. Default: the first that is listed.", metavar="MODEL"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Every event as a line of JSON, for programs.")
+    ] = False,
+) -> None:
+    """Talk to a running gateway: text, reasoning and tools as they come."""
+    environ = _environ()
+    # In .env the other name is where a provider's key is.
+    key = key or environ.get("SLUICE_KEY") or os.environ.get("OPENAI_API_KEY")
+    if not key:
+        raise SettingsError(
+            "no key; `sluice keys create you@example.com` makes one, for --key or SLUICE_KEY"
+        )
+    base = _base_url(url, Settings.load(environ))
+    run = cast(Chat, plugins.load("", "gateway.server.chat:run"))
+    raise typer.Exit(run(base, key, model, prompt, as_json))
 
 
 @keys_app.command("create")
@@ -234,6 +273,31 @@ def usage(
 
 
 @app.command()
+def explain(
+    request_id: Annotated[
+        str,
+        typer.Argument(
+            help="The x-request-id of a response, or the id of its chunks.", metavar="REQUEST_ID"
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """The receipt of one request: who, what, how long, how much."""
+    with _ledger(_settings()) as ledger:
+        found = cast(Explain, plugins.load("", "gateway.server.explain:run"))(
+            ledger, request_id, out, as_json
+        )
+    if not found:
+        err.print(
+            f"[red]sluice:[/] there is no request {_escape(request_id[:80])};"
+            " `sluice usage --json` lists them with their ids",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
 def export(
     file: Annotated[
         Path | None,
@@ -290,6 +354,14 @@ def _replacing(file: Path) -> Iterator[Path]:
         raise SettingsError(f"{file}: cannot be written: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _base_url(url: str | None, settings: Settings) -> str:
+    if url is None and settings.port == 0:
+        raise SettingsError(
+            "--url: missing; with SLUICE_PORT=0 only the gateway's log knows the port"
+        )
+    return (url or settings.url(settings.port)).rstrip("/").removesuffix("/v1")
 
 
 def _environ() -> dict[str, str]:
@@ -349,8 +421,7 @@ def _print_json(value: object) -> None:
 
 def _escape(text: str) -> str:
     """Text that is not ours, as a terminal may have it: no markup, and nothing that moves a cursor."""
-    shown = "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text)
-    return shown.replace("[", r"\[")
+    return plain(text).replace("[", r"\[")
 
 
 def _show_minted(minted: MintedKey, as_json: bool) -> None:
@@ -434,9 +505,6 @@ def _key_cells(key: ApiKey, wide: bool) -> list[str]:
     return cells
 
 
-_COLOURS = {"ok": "green", "open": "cyan", "cancelled": "yellow", "interrupted": "yellow"}
-
-
 def _usage_table(rows: Sequence[UsageRow]) -> Table:
     wide = out.width >= 120
     headings = ["Time (UTC)" if wide else "UTC", "User", "Model"]
@@ -466,7 +534,7 @@ def _usage_cells(row: UsageRow, wide: bool) -> list[str]:
         f"{mark}{row.usage.input_tokens:,}",
         f"{mark}{row.usage.output_tokens:,}",
         "-" if row.cost_nanos is None else f"{row.cost_nanos / 1e9:.5f}",
-        f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]",
+        f"[{STATUS_COLOURS.get(row.status, 'red')}]{row.status}[/]",
         *([_escape(row.error_code)] if wide and row.error_code else []),
     ]
 
