@@ -61,7 +61,8 @@ class ToolLoop:
         self._limits = limits
 
     async def stream(self, call: Call, request: ChatRequest, /) -> Events:
-        route = self._router.resolve(request.model)
+        route = self._router.resolve(request.model, call.key.tier)
+        request = route.adapt(request)
         answer = _Answer(call, request, route, self._limits)
         messages = self._turns.restore(call.key.id, request.messages)
         answer.begin(messages)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import TimeLimits
@@ -10,7 +10,11 @@ from gateway.engine.tools.tool import Tool
 from gateway.errors import UnknownModel
 from gateway.ports import Provider
 from gateway.records import Dialect
+from gateway.request import ChatRequest
 from gateway.secrets import conceal
+
+LENGTHS = frozenset({"max_tokens", "max_completion_tokens"})
+"""Two words for the same option, old and new."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,35 @@ class Route:
     system: str | None = None
     dialect: Dialect | None = None
     owner: str = "sluice"
+    title: str = ""
+    """What people call it, where a client shows names."""
+    tiers: frozenset[str] | None = None
+    """Whose keys may use it; None for all."""
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    """Options of a request that does not have them."""
+    caps: Mapping[str, float] = field(default_factory=dict)
+    """The most that an option may be. A higher one is lowered: a client often cannot know."""
+
+    def admits(self, tier: str) -> bool:
+        return self.tiers is None or tier in self.tiers
+
+    def adapt(self, request: ChatRequest) -> ChatRequest:
+        """The request with the defaults and caps of this name."""
+        if not self.defaults and not self.caps:
+            return request
+        options = {**self.defaults, **request.options}
+        for name in LENGTHS & options.keys() - request.options.keys():
+            # One word or the other: a default must not contradict what the client says.
+            if LENGTHS & request.options.keys():
+                del options[name]
+        for name, most in self.caps.items():
+            for option in LENGTHS & options.keys() if name in LENGTHS else (name,):
+                value = options.get(option)
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    options[option] = min(value, most)
+            if name in LENGTHS and not any(options.get(option) for option in LENGTHS):
+                options[name] = most
+        return replace(request, options=options)
 
 
 class Router:
@@ -62,25 +95,27 @@ class Router:
         self.routes = {route.name: route for route in routes}
         self.virtual_only = virtual_only
 
-    def resolve(self, name: str) -> Route:
-        """Raises `UnknownModel`."""
+    def resolve(self, name: str, tier: str) -> Route:
+        """What `name` is for a key of this tier. Raises `UnknownModel`."""
         route = self.routes.get(name)
-        if route is not None:
+        if route is not None and route.admits(tier):
             return route
         provider, slash, model = name.partition("/")
-        upstream = None if self.virtual_only else self.upstreams.get(provider)
+        hidden = self.virtual_only or route is not None
+        upstream = None if hidden else self.upstreams.get(provider)
         if upstream is not None and slash and model:
             return Route(
                 name=name, targets=(Target(upstream, model),), tools=upstream.tools, owner=provider
             )
         raise UnknownModel(
             f"The model {_shorten(name)!r} does not exist or you do not have access to it."
-            f"{self._hint(name)}",
+            f"{self._hint(name, tier)}",
             param="model",
         )
 
-    def _hint(self, name: str) -> str:
-        close = difflib.get_close_matches(name[:100], self.routes, n=1)
+    def _hint(self, name: str, tier: str) -> str:
+        known = [route.name for route in self.routes.values() if route.admits(tier)]
+        close = difflib.get_close_matches(name[:100], known, n=1)
         if close:
             return f" Did you mean {close[0]!r}?"
         return " GET /v1/models lists what there is."

@@ -152,6 +152,8 @@ def _routes(
 ) -> list[Route]:
     config = settings.file
     targets: dict[str, Target] = {}
+    for name, row in config.models.items():
+        _pick(f"{place}: models.{name}.tiers", {"default": None, **config.tiers}, row.tiers or ())
     routes = {
         name: _route(name, row, upstreams, targets, tools, place)
         for name, row in config.models.items()
@@ -188,6 +190,10 @@ def _route(
         tools=tuple(_pick(f"{place}: models.{name}.tools", tools, row.tools)),
         system=row.system,
         dialect=row.notifications,
+        title=row.name,
+        tiers=None if row.tiers is None else frozenset(row.tiers),
+        defaults=row.defaults,
+        caps=row.caps,
     )
 
 

@@ -34,8 +34,13 @@ class Models:
         self._created = int(time.time())
         self._listings = {name: _Listing() for name in router.upstreams}
 
-    async def list(self) -> list[Json]:
-        bodies = {name: self.describe(name) for name in self._router.routes}
+    async def list(self, tier: str) -> list[Json]:
+        """What a key of this tier may ask for."""
+        bodies = {
+            name: self._body(name, route.owner, route.title)
+            for name, route in self._router.routes.items()
+            if route.admits(tier)
+        }
         if not self._router.virtual_only:
             listed = self._targets()
             for provider, names in zip(
@@ -46,9 +51,10 @@ class Models:
                         bodies[f"{provider}/{name}"] = self._body(f"{provider}/{name}", provider)
         return list(bodies.values())
 
-    def describe(self, name: str) -> Json:
-        """Raises `UnknownModel`."""
-        return self._body(name, self._router.resolve(name).owner)
+    def describe(self, name: str, tier: str) -> Json:
+        """Raises `UnknownModel`, also for what a key of this tier may not use."""
+        route = self._router.resolve(name, tier)
+        return self._body(name, route.owner, route.title)
 
     def _targets(self) -> set[tuple[str, str]]:
         """What a bare name stands for is not listed twice."""
@@ -58,8 +64,9 @@ class Models:
             if route.targets[0].model == name
         }
 
-    def _body(self, name: str, owner: str) -> Json:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": owner}
+    def _body(self, name: str, owner: str, title: str = "") -> Json:
+        body = {"id": name, "object": "model", "created": self._created, "owned_by": owner}
+        return {**body, "name": title} if title else body
 
     async def _ask(self, provider: str) -> tuple[str, ...]:
         listing = self._listings[provider]

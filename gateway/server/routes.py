@@ -167,7 +167,7 @@ class _Exchange:
     def _intended(self, request: ChatRequest) -> _Intended:
         """Where the call is going, should it never get there."""
         try:
-            target = self._service.router.resolve(request.model).targets[0]
+            target = self._service.router.resolve(request.model, self._key.tier).targets[0]
         except UnknownModel:
             return {}
         return {
@@ -331,14 +331,14 @@ def json_response(content: object, status: int = 200) -> Response:
 
 async def list_models(request: Request) -> Response:
     service: Service = request.app.state.service
-    await authenticate(request.headers, service.ledger)
-    return json_response({"object": "list", "data": await service.models.list()})
+    key = await authenticate(request.headers, service.ledger)
+    return json_response({"object": "list", "data": await service.models.list(key.tier)})
 
 
 async def show_model(request: Request) -> Response:
     service: Service = request.app.state.service
-    await authenticate(request.headers, service.ledger)
-    return json_response(service.models.describe(request.path_params["name"]))
+    key = await authenticate(request.headers, service.ledger)
+    return json_response(service.models.describe(request.path_params["name"], key.tier))
 
 
 async def show_usage(request: Request) -> Response:

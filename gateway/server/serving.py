@@ -83,7 +83,9 @@ def _listen(settings: Settings) -> socket.socket:
 
 async def _first_model(service: Service) -> str:
     """A model to try: the demo one if there is one, else the first of the settings or of a provider."""
-    names = list(service.router.routes) or [str(row["id"]) for row in await service.models.list()]
+    names = list(service.router.routes) or [
+        str(row["id"]) for row in await service.models.list("default")
+    ]
     return "demo" if "demo" in names or not names else names[0]
 
 

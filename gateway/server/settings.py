@@ -118,6 +118,10 @@ class ProviderRow(_Row):
         return {**(self.model_extra or {}), "connect_timeout": self.timeout.connect}
 
 
+_NO_OPTIONS = frozenset({"model", "messages", "tools", "n", "stream", "stream_options"})
+"""What a client decides, and only a client."""
+
+
 class ModelRow(_Row):
     """A row of `models`: a name that clients use."""
 
@@ -125,6 +129,22 @@ class ModelRow(_Row):
     tools: tuple[str, ...] = ()
     system: str | None = None
     notifications: Dialect | None = None
+    name: str = ""
+    """What people call it, where a client shows names."""
+    tiers: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Whose keys may use it. Default: all."""
+    defaults: dict[str, object] = {}
+    """Options of requests that do not have them."""
+    caps: dict[str, PositiveInt | PositiveFloat] = {}
+    """The most that an option may be; a higher one is lowered to it."""
+
+    @field_validator("defaults", "caps")
+    @classmethod
+    def _optional(cls, options: dict[str, object]) -> dict[str, object]:
+        for name in options:
+            if name in _NO_OPTIONS:
+                raise ValueError(f"{name!r} is no option of a model")
+        return options
 
     @field_validator("targets")
     @classmethod

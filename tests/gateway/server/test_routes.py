@@ -56,6 +56,13 @@ def gateway(
         "helper": {"targets": ["up/m"], "tools": ["calculator"]},
         "fallback": {"targets": ["nowhere/m", "up/m"]},
         "quiet": {"targets": ["up/m"], "notifications": "off"},
+        "private": {
+            "targets": ["up/m"],
+            "name": "Ours",
+            "tiers": ["public"],
+            "defaults": {"temperature": 0.2},
+            "caps": {"max_tokens": 50},
+        },
     }
     settings["tiers"] = {"public": {"notifications": "inline", "detail": "names"}}
     settings["prices"] = {"up/m": {"input": 1.0, "output": 10.0}}
@@ -240,6 +247,33 @@ async def test_models_are_listed_and_described(
     unknown = await client.get("/v1/models/none")
     assert unknown.status_code == 404
     assert unknown.json()["error"]["code"] == "model_not_found"
+
+
+async def test_a_model_exists_only_for_the_tiers_it_is_for(
+    gateway: Gateway, client: httpx2.AsyncClient, upstream: ScriptedUpstream
+) -> None:
+    key = await asyncio.to_thread(gateway.key, "t@example.com", "--tier", "public")
+    seen: list[dict[str, object]] = []
+
+    async def remember(exchange: Exchange) -> None:
+        seen.append(orjson.loads(exchange.body))
+        await speak(exchange)
+
+    upstream.script = remember
+    request = orjson.dumps({**orjson.loads(body(model="private", stream=False)), "max_tokens": 900})
+    refused = await client.post(CHAT, content=request)
+    assert refused.status_code == 404
+    assert refused.json()["error"]["code"] == "model_not_found"
+    assert (await client.get("/v1/models/private")).status_code == 404
+    assert not seen
+    kept = await row(client, refused)
+    assert (kept["status"], kept["model"], kept["upstream_model"]) == ("refused", "private", "")
+    async with httpx2.AsyncClient(
+        base_url=gateway.url, headers={"authorization": f"Bearer {key}"}
+    ) as insider:
+        assert (await insider.get("/v1/models/private")).json()["name"] == "Ours"
+        assert (await insider.post(CHAT, content=request)).status_code == 200
+    assert (seen[0]["temperature"], seen[0]["max_tokens"]) == (0.2, 50)
 
 
 async def test_health_and_readiness_need_no_key(gateway: Gateway) -> None:

@@ -386,3 +386,26 @@ def test_names_with_the_same_target_share_its_breaker(tmp_path: Path) -> None:
     routes = assemble(settings).router.routes
     assert routes["x"].targets[0].breaker is routes["y"].targets[1].breaker is not None
     assert routes["x"].targets[1].breaker is None
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("tiers: [gold]", "models.x.tiers: there is no 'gold'; expected one of default, public"),
+        ("tiers: [publik]", "models.x.tiers: there is no 'publik'; did you mean 'public'?"),
+        ("tiers: []", "models.x.tiers: expected at least one"),
+        ("defaults: {stream: true}", "models.x.defaults: 'stream' is no option of a model"),
+        ("caps: {n: 1}", "models.x.caps: 'n' is no option of a model"),
+    ],
+)
+def test_a_mistake_in_what_a_name_may_do_is_one_line(
+    tmp_path: Path, row: str, message: str
+) -> None:
+    text = f"""
+        providers: {{a: {{type: demo}}}}
+        tiers: {{public: {{}}}}
+        models: {{x: {{targets: [a/demo], {row}}}}}
+    """
+    with pytest.raises(SettingsError) as caught:
+        assemble(_load(tmp_path, text, {"SLUICE_DATA_DIR": str(tmp_path)}))
+    assert str(caught.value).endswith(message)
