@@ -152,8 +152,9 @@ def _routes(
 ) -> list[Route]:
     config = settings.file
     targets: dict[str, Target] = {}
-    for name, row in config.models.items():
-        _pick(f"{place}: models.{name}.tiers", {"default": None, **config.tiers}, row.tiers or ())
+    tiers = {"default": None, **config.tiers}
+    for name, model in config.models.items():
+        _pick(f"{place}: models.{name}.tiers", tiers, model.tiers or ())
     routes = {
         name: _route(name, row, upstreams, targets, tools, place)
         for name, row in config.models.items()
@@ -161,10 +162,10 @@ def _routes(
     if config.expose == "all":
         for name, row in _provider_rows(settings).items():
             upstream = upstreams[name]
-            for model in row.models:
-                target = (Target(upstream, model),)
-                bare = Route(name=model, targets=target, tools=upstream.tools, owner=name)
-                routes.setdefault(model, bare)
+            for bare in row.models:
+                target = (Target(upstream, bare),)
+                route = Route(name=bare, targets=target, tools=upstream.tools, owner=name)
+                routes.setdefault(bare, route)
     return list(routes.values())
 
 
