@@ -83,8 +83,12 @@ def test_the_example_of_the_readme_shows_tools_and_text(gateway: Gateway, key: s
 def test_the_first_steps_of_the_readme(gateway: Gateway, key: str) -> None:
     [check] = commands("README.md", "test_rest_api.py")
     assert "All 7 passed." in sh(gateway, f"{check.replace('sk-…', key)} --url {gateway.url}")
-    [usage] = commands("README.md", ".venv/bin/sluice usage")
+    usage, chat = sorted(
+        commands("README.md", ".venv/bin/sluice usage"), key=lambda line: "chat" in line
+    )
     assert "test@example.com" in sh(gateway, usage)
+    chat = chat.partition("#")[0].replace("sk-…", key)
+    assert "391" in sh(gateway, f'{chat} --url {gateway.url} "What is 17 * 23?"')
 
 
 def test_the_commands_for_keys(gateway: Gateway) -> None:
