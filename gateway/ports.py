@@ -1,19 +1,21 @@
 """What can be plugged in, and what an implementer has to promise.
 
 Plug-ins import this module and the other contracts, nothing else of the gateway. They are found by
-entry point (`gateway.providers`, `gateway.wires`, `gateway.ledgers`, `gateway.mirrors`) or as
-`module:attribute`. `gateway.exports` are functions: (ledger, path, email, since, until) to the number of
-rows written.
+entry point (`gateway.providers`, `gateway.wires`, `gateway.ledgers`, `gateway.archives`,
+`gateway.mirrors`) or as `module:attribute`. `gateway.exports` are functions: (ledger, path, email,
+since, until) to the number of rows written.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from gateway.events import Error, Event
 from gateway.outcome import Outcome
-from gateway.records import ApiKey, Call, Dialect, MintedKey, UsageRow
-from gateway.request import ChatRequest
+from gateway.records import ApiKey, Call, Dialect, Document, Embeddings, MintedKey, UsageRow
+from gateway.request import ChatRequest, EmbeddingRequest
+from gateway.sse import dump
 
 Batch: TypeAlias = Sequence[Event]
 """Events that arrived together, in order. Never empty, never held back to wait for more."""
@@ -57,8 +59,43 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
+@runtime_checkable
+class Counter(Protocol):
+    """What a provider is besides when it can tell a prompt's tokens without answering it."""
+
+    async def count(self, request: ChatRequest, /) -> int:
+        """Raises `GatewayError`."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """What a provider is besides when it has models that turn texts into vectors."""
+
+    most_inputs: int
+    """Texts in one request, at most. More are asked for in several."""
+
+    async def embed(self, request: EmbeddingRequest, /) -> Embeddings:
+        """One vector for each input, in their order. Raises `GatewayError`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A response that is not streamed."""
+
+    body: bytes
+    status: int = 200
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class Encoder(Protocol):
-    """Events to bytes, for one response. Sync and without I/O; owns what it emits."""
+    """Events to bytes, for one response. Sync and without I/O; owns what it emits. Inherit from it."""
+
+    def begin(self) -> bytes:
+        """Whole frames that open the stream, before its first event is there."""
+        return b""
 
     def encode(self, batch: Batch, /) -> bytes:
         """Whole frames, or nothing. The batch with `Complete` or `Error` closes the stream."""
@@ -66,18 +103,38 @@ class Encoder(Protocol):
 
 
 class Wire(Protocol):
-    """One public API format, request and response."""
+    """One public API format, request and response. Inherit from it: most of it has a default.
+
+    Made once at start as `Class()`, or as `Class(config)` where `sluice.yaml` has a row for it under
+    `wires`; then it raises `ValueError` in one line that names the field and what is expected.
+    """
 
     type: ClassVar[str]
     """The word for it in usage rows."""
     paths: ClassVar[Sequence[str]]
     """Where it is served, by POST."""
+    count_paths: ClassVar[Sequence[str]] = ()
+    """Where it is told, by POST, how many tokens a request would send."""
+    stored_paths: ClassVar[Sequence[str]] = ()
+    """Where an answer that was stored is fetched and deleted; each has `{id}`, which is the `id` in the
+    body that `render` made."""
+    notifies: ClassVar[bool] = False
+    """Whether it writes `tool_notification` in the call's dialect."""
+    patience: ClassVar[float | None] = None
+    """Seconds for which a stream's status waits for the first event, so that a failure before it is a
+    status and no frame; None for what the settings say."""
+    heartbeat: ClassVar[float | None] = None
+    """Seconds of silence in a stream that its clients bear, where that is less than the settings say."""
 
     def parse(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
-        """`size` is the body's in bytes. Raises `InvalidRequest` naming the parameter."""
+        """`size` is the body's in bytes. Raises `InvalidRequest` naming the parameter, or `Notice`."""
         ...
 
     def encoder(self, call: Call, /) -> Encoder: ...
+
+    def interceptors(self, call: Call, /) -> Sequence[Interceptor]:
+        """What the format asks of the stream beyond its encoding; the nearest to the client."""
+        return ()
 
     def render(self, call: Call, outcome: Outcome, /) -> Mapping[str, object]:
         """The body of an answer that is not streamed."""
@@ -86,6 +143,18 @@ class Wire(Protocol):
     def render_error(self, error: Error, /) -> Mapping[str, object]:
         """The body of a failure before the first byte; `error.status` is the response's status."""
         ...
+
+    def render_count(self, tokens: int, /) -> Mapping[str, object]:
+        """The body of an answer on `count_paths`."""
+        return {"input_tokens": tokens}
+
+    def refuse(self, error: Error, request: ChatRequest | None, /) -> Reply:
+        """The response to a failure before the first byte. `request` is None where it was not understood."""
+        return Reply(body=dump(self.render_error(error)), status=error.status)
+
+    def headers(self, request_id: str, /) -> Mapping[str, str]:
+        """Headers of every response to an accounted call, besides `x-request-id`."""
+        return {}
 
 
 class Ledger(Protocol):
@@ -170,6 +239,47 @@ class Ledger(Protocol):
         ...
 
     def row(self, request_id: str, /) -> UsageRow | None: ...
+
+
+class Archive(Protocol):
+    """Where answers and conversations are kept for clients that come back to them.
+
+    Made as `Class(url)`, and started and closed with the ledger. A document belongs to its owner: to
+    anybody else it is not there.
+    """
+
+    def start(self) -> None:
+        """Raises `OSError` in one line for the operator."""
+        ...
+
+    def close(self) -> None:
+        """Writes what was handed over, then lets go. Blocks."""
+        ...
+
+    async def get(self, owner: str, kind: str, document_id: str, /) -> Document | None: ...
+
+    async def put(self, document: Document, /) -> None:
+        """Durable when it returns; replaces one of the same owner, kind and id. Raises
+        `LedgerUnavailable`."""
+        ...
+
+    def save(self, document: Document, /) -> None:
+        """The same, handed over. Called in `finally` blocks: never blocks or raises."""
+        ...
+
+    async def delete(self, owner: str, kind: str, document_id: str, /) -> bool:
+        """Whether there was one."""
+        ...
+
+    async def list(
+        self, owner: str, kind: str, /, *, limit: int, after: str | None = None
+    ) -> Sequence[Document]:
+        """Last changed first, without their data; `after` is the id where the page before ended."""
+        ...
+
+    async def expire(self, before: datetime, /) -> int:
+        """Deletes what was not changed since, and says how many."""
+        ...
 
 
 class Mirror(Protocol):

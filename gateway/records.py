@@ -1,7 +1,7 @@
 """What is kept and passed around about keys, calls and usage."""
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
@@ -73,6 +73,31 @@ class Call:
     """Unix seconds, as the chunks carry it."""
     dialect: Dialect = Dialect.NAMED
     detail: Detail = Detail.RESULTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """Something kept for a client that comes back to it: an answer, a conversation."""
+
+    owner: str
+    """E-mail address of the user, whose keys may change."""
+    kind: str
+    id: str
+    """Unique for its owner and kind."""
+    data: bytes = field(default=b"", repr=False)
+    """JSON."""
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The vectors that a provider made of texts."""
+
+    vectors: Sequence[Sequence[float] | str]
+    """In the order of the inputs; as base64 of little-endian 32-bit floats where that was asked for."""
+    usage: Usage | None = None
+    """None when the provider told none."""
 
 
 RowStatus: TypeAlias = Literal["open", "ok", "refused", "error", "cancelled", "interrupted"]

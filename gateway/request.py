@@ -37,6 +37,40 @@ class ChatRequest:
     include_usage: bool = False
     size: int = 0
     """Bytes of the request's body, from which the prompt's tokens are estimated if need be."""
+    conversation: str | None = None
+    """The client's name for what this request goes on with."""
+    previous: str | None = None
+    """Id of the stored answer that this one follows, whose messages come before these."""
+    store: bool = False
+    """Keep the answer, to be fetched and followed."""
+    newest_wins: bool = False
+    """An earlier call of the same conversation that still runs is of no use any more."""
+    caller: str | None = None
+    """The telephone number of who speaks, as the client tells it."""
+    user: str | None = None
+    """The person behind the client, where the client is trusted to say so."""
+    task: str | None = None
+    """Work beside the conversation that the client wants done (`title_generation`): answered without
+    tools, and not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """Texts that are to become vectors."""
+
+    model: str
+    inputs: Sequence[str] | Sequence[Sequence[int]]
+    """Texts, or their tokens where the client has made them."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """`encoding_format`, `dimensions` and what else the client sent, to be forwarded untouched."""
+
+
+class Notice(Exception):
+    """What came is no request, but news whose sender wants `reply` for an answer."""
+
+    def __init__(self, reply: Mapping[str, object]) -> None:
+        super().__init__("a notice, no request")
+        self.reply = reply
 
 
 def function_name(tool: Json) -> object:

@@ -14,7 +14,7 @@ from typing import ClassVar
 from gateway.errors import InvalidRequest, error_body
 from gateway.events import Citation, Complete, Delta, Error, Event, Json, Usage
 from gateway.outcome import Outcome, ToolCall
-from gateway.ports import Batch, Encoder
+from gateway.ports import Batch, Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest, check_messages, missing, wrong_type
 from gateway.sse import dump, frame
@@ -23,7 +23,7 @@ _READ = frozenset({"model", "messages", "message", "tools", "n", "stream", "stre
 _LONGEST_MODEL = 256
 
 
-class NativeWire:
+class NativeWire(Wire):
     type: ClassVar[str] = "native"
     paths: ClassVar[tuple[str, ...]] = ("/chat", "/chat/")
 
@@ -84,7 +84,7 @@ class NativeWire:
         return error_body(error)
 
 
-class NativeEncoder:
+class NativeEncoder(Encoder):
     """The frames of one response."""
 
     def __init__(self) -> None:

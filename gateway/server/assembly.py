@@ -82,8 +82,20 @@ def assemble(settings: Settings) -> Service:
 
 
 def wires(settings: Settings) -> list[Wire]:
+    """Raises `SettingsError` or `PluginError`."""
     names = settings.wires or plugins.names("gateway.wires")
-    return [cast(Callable[[], Wire], plugins.load("gateway.wires", name))() for name in names]
+    for name in settings.file.wires:
+        _pick(f"{settings.config}: wires", dict.fromkeys(names), [name])
+    return [_wire(name, settings) for name in names]
+
+
+def _wire(name: str, settings: Settings) -> Wire:
+    make = cast(Callable[..., Wire], plugins.load("gateway.wires", name))
+    options = settings.file.wires.get(name)
+    try:
+        return make(options) if options else make()
+    except (TypeError, ValueError) as error:  # the former where it takes no options
+        raise SettingsError(f"{settings.config}: wires.{name}: {error}") from None
 
 
 def _provider_rows(settings: Settings) -> dict[str, ProviderRow]:

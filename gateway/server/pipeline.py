@@ -140,6 +140,8 @@ class Delivery:
     async def frames(self, encoder: Encoder, first: Batch | None) -> AsyncGenerator[bytes, None]:
         """The answer's bytes. Whole frames only, so that a heartbeat may go between any two."""
         async with aclosing(self._events):
+            if opening := encoder.begin():
+                yield opening
             batch = first or await self._next()
             while not self._abandoned:
                 if data := encoder.encode(batch):

@@ -23,9 +23,9 @@ from gateway.errors import (
     error_body,
 )
 from gateway.events import Error
-from gateway.ports import Wire
+from gateway.ports import Reply, Wire
 from gateway.records import ApiKey, Call, Detail, Dialect, UsageRow
-from gateway.request import ChatRequest
+from gateway.request import ChatRequest, Notice
 from gateway.secrets import conceal
 from gateway.server import body, dialects, logs
 from gateway.server.account import Account
@@ -60,7 +60,7 @@ class CallEndpoint:
         except GatewayError as error:
             # No row, since there is nobody to account it to, and therefore no request id either.
             event = error.event()
-            await failure(self._wire.render_error(event), event, {})(scope, receive, send)
+            await failure(self._wire.refuse(event, None), event, {})(scope, receive, send)
             return
         request_id = new_id()
         with logs.request(request_id):
@@ -90,16 +90,21 @@ class _Exchange:
         self._started = time.monotonic()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = ChatRequest(model="", messages=())
+        parsed: ChatRequest | None = None
         dialect, detail = Dialect.OFF, Detail.OFF
         problem: GatewayError | None = None
         try:
-            request = await self._read(receive)
-            dialect, detail = self._negotiate(request)
+            parsed = await self._read(receive)
+            dialect, detail = self._negotiate(parsed)
         except body.ClientGone:
+            return
+        except Notice as notice:
+            # No call, and so no row and no request id.
+            await json_response(notice.reply)(scope, receive, send)
             return
         except GatewayError as error:
             problem = error
+        request = parsed or ChatRequest(model="", messages=())
         account = Account(
             self._row(request), Meter(request.size), self._service.ledger, self._service.prices
         )
@@ -107,15 +112,17 @@ class _Exchange:
             await account.open()
         except LedgerUnavailable as error:
             # No row, and therefore no request id.
-            await self._failure(error.event(), {})(scope, receive, send)
+            event = error.event()
+            await failure(self._wire.refuse(event, parsed), event, {})(scope, receive, send)
             return
         except asyncio.CancelledError:
             account.settle()
             raise
         if problem is not None:
             account.meter.end = problem.event()
+            response = self._refusal(account, account.meter.end, parsed, None)
             self._log(account.settle())
-            await self._failure(account.meter.end, self._reply_headers(None))(scope, receive, send)
+            await response(scope, receive, send)
             return
         call = Call(
             id=self._id,
@@ -183,7 +190,12 @@ class _Exchange:
         def note(error: Error) -> None:
             meter.end = error
 
-        interceptors = (show_tools, *self._service.interceptors, meter.watch)
+        interceptors = (
+            *self._wire.interceptors(call),
+            show_tools,
+            *self._service.interceptors,
+            meter.watch,
+        )
         delivery = Delivery(run(call, self._service.engine, interceptors), note)
         with self._service.calls.track(LiveCall(account, delivery)):
             try:
@@ -211,16 +223,19 @@ class _Exchange:
         receive: Receive,
         send: Send,
     ) -> None:
-        first = await unless_gone(receive, delivery.first(self._settings.first_event_wait))
+        patience, heartbeat = self._wire.patience, self._wire.heartbeat
+        if patience is None:
+            patience = self._settings.first_event_wait
+        first = await unless_gone(receive, delivery.first(patience))
         if first is not None and isinstance(first[0], Error):
             account.meter.end = first[0]
-            await self._failure(first[0], self._reply_headers(call))(scope, receive, send)
+            await self._refusal(account, first[0], call.request, call)(scope, receive, send)
             return
         account.http_status = 200
         response = CallStream(
             delivery.frames(self._wire.encoder(call), first),
             headers=self._reply_headers(call),
-            heartbeat=self._settings.heartbeat,
+            heartbeat=min(self._settings.heartbeat, heartbeat or self._settings.heartbeat),
             send_timeout=self._settings.send_timeout,
             on_disconnect=delivery.abandon,
             finished=lambda: delivery.delivered,
@@ -238,7 +253,7 @@ class _Exchange:
     ) -> None:
         outcome = await unless_gone(receive, delivery.collect())
         if isinstance(outcome.end, Error):
-            await self._failure(outcome.end, self._reply_headers(call))(scope, receive, send)
+            await self._refusal(account, outcome.end, call.request, call)(scope, receive, send)
             return
         account.http_status = 200
         content = dump(self._wire.render(call, outcome))
@@ -252,14 +267,19 @@ class _Exchange:
             "x-request-id": self._id,
             "openai-processing-ms": str(round((time.monotonic() - self._started) * 1000)),
         }
-        if call is not None:
+        if call is not None and self._wire.notifies:
             headers["x-tool-notifications"] = call.dialect
         if client_id := self._headers.get("x-client-request-id"):
             headers["x-client-request-id"] = client_id[:512]
-        return headers
+        return {**headers, **self._wire.headers(self._id)}
 
-    def _failure(self, error: Error, headers: Mapping[str, str]) -> Response:
-        return failure(self._wire.render_error(error), error, headers)
+    def _refusal(
+        self, account: Account, error: Error, request: ChatRequest | None, call: Call | None
+    ) -> Response:
+        """Some formats tell a failure with another status than its own: the row says which went out."""
+        reply = self._wire.refuse(error, request)
+        account.http_status = reply.status
+        return failure(reply, error, self._reply_headers(call))
 
     def _log(self, row: UsageRow) -> None:
         log.info(
@@ -301,7 +321,7 @@ async def _disconnect(receive: Receive) -> None:
         pass
 
 
-def failure(content: Mapping[str, object], error: Error, headers: Mapping[str, str]) -> Response:
+def failure(reply: Reply, error: Error, headers: Mapping[str, str]) -> Response:
     """An error before the first byte, with what the SDKs read to decide on another attempt."""
     extra: dict[str, str] = {}
     if error.retry_after is not None:
@@ -312,17 +332,17 @@ def failure(content: Mapping[str, object], error: Error, headers: Mapping[str, s
     if error.status == 401:
         extra["www-authenticate"] = "Bearer"
     return Response(
-        dump(content),
-        status_code=error.status,
-        media_type="application/json",
-        headers={**headers, **extra},
+        reply.body,
+        status_code=reply.status,
+        media_type=reply.media_type,
+        headers={**headers, **extra, **reply.headers},
     )
 
 
 def plain_failure(error: GatewayError) -> Response:
     """An error on a path that no wire serves, in OpenAI's shape."""
     event = error.event()
-    return failure(error_body(event), event, {})
+    return failure(Reply(body=dump(error_body(event)), status=event.status), event, {})
 
 
 def json_response(content: object, status: int = 200) -> Response:

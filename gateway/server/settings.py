@@ -196,6 +196,8 @@ class Config(_Row):
     expose: Literal["all", "virtual"] = "all"
     """`virtual`: only the names under `models` can be asked for."""
     loop: LoopRow = LoopRow()
+    wires: dict[str, dict[str, object]] = {}
+    """Options of wires, by their names; which ones there are is the wire's own to check."""
 
     @field_validator("tools")
     @classmethod

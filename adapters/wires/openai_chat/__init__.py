@@ -9,12 +9,12 @@ from adapters.wires.openai_chat.request import parse
 from gateway.errors import error_body
 from gateway.events import Error
 from gateway.outcome import Outcome
-from gateway.ports import Encoder
+from gateway.ports import Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest
 
 
-class OpenAIChatWire:
+class OpenAIChatWire(Wire):
     type: ClassVar[str] = "chat"
     # Clients append a slash, or are given a base URL with or without /v1. All are routes of their
     # own: a redirect would lose the body or the key with some of them.
@@ -26,6 +26,7 @@ class OpenAIChatWire:
         "/chat/completions",
         "/chat/completions/",
     )
+    notifies: ClassVar[bool] = True
 
     def parse(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
         return parse(body, size)

@@ -20,14 +20,14 @@ from gateway.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from gateway.ports import Batch
+from gateway.ports import Batch, Encoder
 from gateway.records import Call
 from gateway.sse import CLOSE, DONE, OPEN, dump, frame
 
 _REST = b',"finish_reason":null}]}'
 
 
-class ChatEncoder:
+class ChatEncoder(Encoder):
     """The chunks of one response.
 
     All chunks begin alike and most carry one piece of text, so the bytes around a piece of text are

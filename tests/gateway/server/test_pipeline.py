@@ -24,7 +24,7 @@ from gateway.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from gateway.ports import Batch, Events
+from gateway.ports import Batch, Encoder, Events
 from gateway.records import Call
 from gateway.request import ChatRequest
 from gateway.server.pipeline import Delivery, guard, run, seal
@@ -216,7 +216,7 @@ async def test_an_interceptor_that_is_not_ours_is_held_to_the_grammar() -> None:
 # Delivery
 
 
-class _Encoder:
+class _Encoder(Encoder):
     """Text as it is; the end as a full stop."""
 
     def encode(self, batch: Batch, /) -> bytes:
