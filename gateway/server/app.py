@@ -20,7 +20,7 @@ from gateway.errors import (
     MethodNotAllowed,
     UnknownPath,
 )
-from gateway.server import plugins
+from gateway.server import plugins, tokens
 from gateway.server.assembly import assemble, wires
 from gateway.server.routes import (
     CallEndpoint,
@@ -114,6 +114,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
     service: Service = app.state.service
+    await asyncio.to_thread(tokens.load)
     await asyncio.to_thread(
         service.ledger.start
     )  # again, under `sluice serve`: that changes nothing

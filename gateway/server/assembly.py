@@ -94,7 +94,9 @@ def _wire(name: str, settings: Settings) -> Wire:
     options = settings.file.wires.get(name)
     try:
         return make(options) if options else make()
-    except (TypeError, ValueError) as error:  # the former where it takes no options
+    except TypeError:
+        raise SettingsError(f"{settings.config}: wires.{name}: it takes no options") from None
+    except ValueError as error:
         raise SettingsError(f"{settings.config}: wires.{name}: {error}") from None
 
 

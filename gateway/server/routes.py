@@ -1,6 +1,7 @@
 """The endpoints: one for each path of a wire, and the few that every gateway has."""
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -27,7 +28,7 @@ from gateway.ports import Reply, Wire
 from gateway.records import ApiKey, Call, Detail, Dialect, UsageRow
 from gateway.request import ChatRequest, Notice
 from gateway.secrets import conceal
-from gateway.server import body, dialects, logs
+from gateway.server import body, dialects, logs, tokens
 from gateway.server.account import Account
 from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
@@ -106,7 +107,10 @@ class _Exchange:
             problem = error
         request = parsed or ChatRequest(model="", messages=())
         account = Account(
-            self._row(request), Meter(request.size), self._service.ledger, self._service.prices
+            self._row(request),
+            Meter(functools.partial(tokens.estimate, request)),
+            self._service.ledger,
+            self._service.prices,
         )
         try:
             await account.open()

@@ -1,5 +1,6 @@
 """What a call used: counted while it streams, so that a cut answer is accounted like a whole one."""
 
+import functools
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -20,9 +21,10 @@ from gateway.events import (
 )
 from gateway.ports import Events
 from gateway.records import Call
+from gateway.server import tokens
 
 _LONGEST_TOKEN = 16
-"""Bytes. Model servers send a token an event; a longer text is several, of four bytes on average."""
+"""Bytes. Model servers send a token an event; a longer text is several, and counted."""
 
 
 class Meter:
@@ -31,10 +33,12 @@ class Meter:
     Counts do not depend on how bytes were cut: an event is an event, however many a read held.
     """
 
-    def __init__(self, size: int) -> None:
-        """`size`: bytes of the request, from which its tokens are estimated when nobody reports them."""
+    def __init__(self, estimate: Callable[[], int]) -> None:
+        """`estimate`: tokens of the request, asked for once at most, when nobody reports them."""
         self._started = time.monotonic()
-        self._size = size
+        self._estimated = functools.cache(estimate)
+        self._grown = 0
+        """Tokens that the rounds so far have added to the prompt, estimated."""
         self._reported = Usage()
         """By the rounds that are over."""
         self._unreported = Usage()
@@ -42,7 +46,7 @@ class Meter:
         self._written = 0
         """Tokens of the round that runs, estimated."""
         self._heard = 0
-        """Bytes of its tools' results, which are part of the next round's prompt."""
+        """Tokens of its tools' results, which are part of the next round's prompt."""
         self.step: StepStart | None = None
         self.first_token: float | None = None
         """Seconds from the start of the call."""
@@ -83,7 +87,7 @@ class Meter:
         return time.monotonic() - self._started
 
     def _estimate(self) -> Usage:
-        return Usage(input_tokens=-(-self._size // 4), output_tokens=self._written)
+        return Usage(input_tokens=self._estimated() + self._grown, output_tokens=self._written)
 
     def _note(self, event: Event) -> None:
         match event:
@@ -93,7 +97,7 @@ class Meter:
                 self.step = event
             case ToolCallResult():
                 self.tool_calls += 1
-                self._heard += _size(event.output)
+                self._heard += tokens.count(event.output)
             case Complete() | Error():
                 self.end = event
             case _:
@@ -103,7 +107,7 @@ class Meter:
         if following.spent == self._reported:
             self._unreported += self._estimate()
         self._reported = following.spent
-        self._size += 4 * self._written + self._heard
+        self._grown += self._written + self._heard
         self._written = self._heard = 0
 
 
@@ -111,12 +115,8 @@ def _tokens(event: Event) -> int:
     text = event.text if isinstance(event, Delta | ReasoningDelta | RefusalDelta) else ""
     if isinstance(event, ToolCallDelta):
         text = event.fragment
-    size = _size(text)
-    return int(size > 0) if size <= _LONGEST_TOKEN else -(-size // 4)
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    size = tokens.size(text)
+    return int(size > 0) if size <= _LONGEST_TOKEN else tokens.count(text)
 
 
 _COUNTED: dict[type[Event], Callable[[Event], int]] = dict.fromkeys(

@@ -40,7 +40,7 @@ def _live(book: Book, *script: Part) -> LiveCall:
     row = UsageRow(
         id=new_id(), started_at=datetime.now(UTC), key_id="key_1", email="a@b.example", type="chat"
     )
-    meter = Meter(40)
+    meter = Meter(lambda: 10)
     account = Account(row, meter, book, Prices({}))  # type: ignore[arg-type]  # only what a call needs
     call = a_call()
     events = meter.watch(call, seal(ScriptedModel(script).stream(call.request)))

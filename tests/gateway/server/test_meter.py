@@ -24,15 +24,16 @@ from gateway.events import (
 from gateway.server.interceptors.meter import Meter
 from tests.samples import a_call, drain, stream_of
 
-SIZE = 400
-"""Bytes of the request: 100 tokens."""
+
+def _hundred() -> int:
+    return 100
 
 
 async def _measure(
     events: Sequence[Event], *, cuts: Sequence[int] = ()
 ) -> tuple[Meter, list[Event]]:
     """`cuts`: where batches end."""
-    meter = Meter(SIZE)
+    meter = Meter(_hundred)
     edges = [0, *sorted(set(cuts)), len(events)]
     batches = [events[a:b] for a, b in pairwise(edges) if a < b]
     return meter, await drain(meter.watch(a_call(), stream_of(batches)))
@@ -230,7 +231,7 @@ async def test_an_answer_cut_anywhere_counts_what_was_delivered_and_no_more_than
         meter, _ = await _measure(events[:length])
         counts.append(meter.usage()[0])
     batches = [events[:delivered], events[delivered:emitted]]
-    meter = Meter(SIZE)
+    meter = Meter(_hundred)
     stream = meter.watch(a_call(), stream_of([batch for batch in batches if batch]))
     async for _ in stream:
         pass
@@ -244,7 +245,7 @@ async def test_an_answer_cut_anywhere_counts_what_was_delivered_and_no_more_than
 async def test_counts_only_grow_while_an_answer_streams(events: list[Event]) -> None:
     """A checkpoint that is written later never says less."""
     seen = Usage()
-    meter = Meter(SIZE)
+    meter = Meter(_hundred)
     async for _ in meter.watch(a_call(), stream_of([[event] for event in events[:-1]])):
         usage, _ = meter.usage()
         assert usage.output_tokens >= seen.output_tokens

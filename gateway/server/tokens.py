@@ -1,0 +1,79 @@
+"""How many tokens a text or a request is, where no provider tells: an estimate, and marked as one.
+
+With the extra `[tokens]` OpenAI's newest public vocabulary counts, which other makers' tokenizers come
+within some per cent of; without it four bytes are a token.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from gateway.request import ChatRequest, Message
+from gateway.sse import dump
+
+_LONGEST = 1 << 20
+"""Characters. A longer text would hold up other calls for more than ten milliseconds."""
+
+_MESSAGE = 4
+"""What OpenAI's format adds to each message."""
+
+_IMAGE, _SMALL_IMAGE = 765, 85
+"""What OpenAI bills for a picture of 1024 × 1024 pixels, and for one in low detail."""
+
+
+class _Vocabulary(Protocol):
+    def encode_ordinary(self, text: str, /) -> Sequence[int]: ...
+
+
+_vocabulary: _Vocabulary | None = None
+
+
+def load() -> None:
+    """Read the vocabulary, if there is one. Takes some 50 ms and as many megabytes; once at start."""
+    global _vocabulary
+    with suppress(ImportError):  # the extra is not installed
+        _vocabulary = importlib.import_module("splintr").Tokenizer.from_pretrained("o200k_base")
+
+
+def count(text: str) -> int:
+    """Tokens of a text."""
+    if _vocabulary is not None and len(text) <= _LONGEST:
+        return len(_vocabulary.encode_ordinary(text))
+    return -(-size(text) // 4)
+
+
+def estimate(request: ChatRequest) -> int:
+    """Tokens of a request's prompt: its messages and the tools that it offers."""
+    tools = sum(count(dump(tool).decode()) for tool in request.tools)
+    return tools + sum(_MESSAGE + sum(_message(message)) for message in request.messages)
+
+
+def _message(message: Message) -> Iterable[int]:
+    match message.get("content"):
+        case str() as text:
+            yield count(text)
+        case list() as parts:
+            yield from map(_part, parts)
+        case _:
+            pass
+    if isinstance(thoughts := message.get("reasoning_content"), str):
+        yield count(thoughts)
+    if calls := message.get("tool_calls"):
+        yield count(dump(calls).decode())
+
+
+def _part(part: object) -> int:
+    match part:
+        case {"text": str() as text}:
+            return count(text)
+        case {"image_url": Mapping() as image}:
+            return _SMALL_IMAGE if image.get("detail") == "low" else _IMAGE
+        case {"type": "text" | "refusal"}:
+            return 0
+        case _:
+            return _IMAGE
+
+
+def size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
