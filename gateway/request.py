@@ -33,6 +33,8 @@ class ChatRequest:
     """All other fields as the client sent them (`temperature`, `max_tokens`, `seed`, `tool_choice`,
     `response_format`, `logprobs`, unknown ones), to be forwarded untouched where the provider can."""
     n: int = 1
+    further: Sequence[Sequence[Message]] = ()
+    """Other histories to be answered as well, by `n` choices each after the first one's."""
     stream: bool = False
     include_usage: bool = False
     size: int = 0

@@ -13,6 +13,7 @@ import orjson
 
 from adapters.wires.native import NativeWire
 from adapters.wires.openai_chat import OpenAIChatWire
+from adapters.wires.openai_completions import OpenAICompletionsWire
 from gateway import events
 from gateway.events import Error, Event, Step, Usage
 from gateway.outcome import Outcome
@@ -23,6 +24,13 @@ from gateway.sse import dump
 
 FOLDER = Path(__file__).parent
 
+WIRES: Mapping[str, Wire] = {
+    "native": NativeWire(),
+    "openai_chat": OpenAIChatWire(),
+    "openai_completions": OpenAICompletionsWire(),
+}
+"""By the names of their entry points."""
+
 
 def cases() -> list[Path]:
     return sorted(FOLDER.glob("*.jsonl"))
@@ -31,16 +39,18 @@ def cases() -> list[Path]:
 def produce(case: Path) -> dict[str, bytes]:
     """All golden files of a case by their names."""
     request, told = read(case)
-    files: dict[str, bytes] = {}
     # A case without tools of ours looks the same in every dialect.
     shown = any(isinstance(e, events.ToolCallStart) and e.executor != "client" for e in told)
-    for dialect in Dialect if shown else (Dialect.NAMED,):
-        call = _call(request, dialect)
-        files[f"{case.stem}.openai_chat.{dialect}.sse"] = _stream(OpenAIChatWire(), call, told)
-    call = _call(request, Dialect.NAMED)
-    files[f"{case.stem}.native.sse"] = _stream(NativeWire(), call, told)
-    files[f"{case.stem}.openai_chat.json"] = _whole(OpenAIChatWire(), call, told)
-    files[f"{case.stem}.native.json"] = _whole(NativeWire(), call, told)
+    files: dict[str, bytes] = {}
+    for name, wire in WIRES.items():
+        call = _call(request, Dialect.NAMED)
+        files[f"{case.stem}.{name}.json"] = _whole(wire, call, told)
+        if not wire.notifies:
+            files[f"{case.stem}.{name}.sse"] = _stream(wire, call, told)
+            continue
+        for dialect in Dialect if shown else (Dialect.NAMED,):
+            call = _call(request, dialect)
+            files[f"{case.stem}.{name}.{dialect}.sse"] = _stream(wire, call, told)
     return files
 
 
@@ -89,7 +99,7 @@ def _call(request: ChatRequest, dialect: Dialect) -> Call:
 
 def _stream(wire: Wire, call: Call, told: Sequence[Event]) -> bytes:
     encoder = wire.encoder(call)
-    return b"".join(encoder.encode((event,)) for event in told)
+    return encoder.begin() + b"".join(encoder.encode((event,)) for event in told)
 
 
 def _whole(wire: Wire, call: Call, told: Sequence[Event]) -> bytes:

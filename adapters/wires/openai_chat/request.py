@@ -16,7 +16,9 @@ from gateway.secrets import conceal
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
-class _StreamOptions(BaseModel):
+class StreamOptions(BaseModel):
+    """`stream_options`."""
+
     model_config = ConfigDict(strict=True, extra="allow")
 
     include_usage: bool | None = None
@@ -29,7 +31,7 @@ class _Fields(BaseModel):
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -70,13 +72,13 @@ def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     try:
         fields = _Fields.model_validate(body)
     except ValidationError as error:
-        raise _translate(error) from None
+        raise translate(error) from None
     if "messages" not in body:
         raise missing("messages")
     options = {
         name: value for name, value in body.items() if value is not None and name not in _READ
     }
-    _check_stop(options.get("stop"))
+    check_stop(options.get("stop"))
     tools = _check_tools(body.get("tools"))
     _check_choice(options.get("tool_choice"), tools)
     _check_old_fields(options)
@@ -92,7 +94,8 @@ def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     )
 
 
-def _check_stop(stop: object) -> None:
+def check_stop(stop: object) -> None:
+    """Raises `InvalidRequest`."""
     if stop is None or isinstance(stop, str):
         return
     if not isinstance(stop, list) or not all(isinstance(item, str) for item in stop):
@@ -190,7 +193,8 @@ def _check_choice(choice: object, tools: Sequence[Mapping[str, object]]) -> None
         )
 
 
-def _translate(error: ValidationError) -> InvalidRequest:
+def translate(error: ValidationError) -> InvalidRequest:
+    """The first of pydantic's complaints, as OpenAI would say it."""
     detail = error.errors(include_url=False)[0]
     param = ".".join(str(part) for part in detail["loc"])
     value, context = detail["input"], detail.get("ctx", {})
