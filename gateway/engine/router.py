@@ -8,7 +8,7 @@ from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import TimeLimits
 from gateway.engine.tools.tool import Tool
 from gateway.errors import UnknownModel
-from gateway.ports import Provider
+from gateway.ports import Engine, Provider
 from gateway.records import Dialect
 from gateway.request import ChatRequest
 from gateway.secrets import conceal
@@ -42,10 +42,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """What a model's name stands for: targets in order of preference, and tools."""
+    """What a model's name stands for: targets in order of preference and tools, or an engine."""
 
     name: str
     targets: tuple[Target, ...]
+    """At least one. That of an engine is never asked: it is what the account names."""
+    engine: Engine | None = None
+    """Answers instead of the tool loop."""
     tools: tuple[Tool, ...] = ()
     system: str | None = None
     dialect: Dialect | None = None

@@ -8,11 +8,13 @@ from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import LoopLimits, TimeLimits
 from gateway.engine.loop import ToolLoop
 from gateway.engine.router import Route, Router, Target, Upstream
+from gateway.engine.several import Several
+from gateway.engine.switch import Switch, stand_in
 from gateway.engine.tools import builtin
 from gateway.engine.tools.tool import Tool
 from gateway.engine.turns import Turns
-from gateway.ports import Interceptor, Provider, Wire
-from gateway.server import plugins
+from gateway.ports import Engine, Interceptor, Provider, Wire
+from gateway.server import agents, plugins
 from gateway.server.calls import Calls
 from gateway.server.ledgers import open_ledger
 from gateway.server.mirrors import open_mirror
@@ -70,7 +72,7 @@ def assemble(settings: Settings) -> Service:
         mirror=open_mirror(settings, ledger),
         router=router,
         models=Models(router),
-        engine=ToolLoop(router, Turns(), limits),
+        engine=Several(Switch(router, ToolLoop(router, Turns(), limits))),
         prices=Prices(config.prices),
         calls=Calls(),
         tools=list(tools.values()),
@@ -199,9 +201,15 @@ def _route(
             upstream = _pick(field, upstreams, [provider])[0]
             breaker = None if upstream.breaker is None else Breaker(upstream.breaker)
             targets[target] = Target(upstream, model, breaker)
+    engine = None
+    own = tuple(targets[target] for target in row.targets)
+    if row.engine is not None:
+        engine, kind = _engine(name, row.engine, place)
+        own = (stand_in(name, kind, row.timeout),)
     return Route(
         name=name,
-        targets=tuple(targets[target] for target in row.targets),
+        targets=own,
+        engine=engine,
         tools=tuple(_pick(f"{place}: models.{name}.tools", tools, row.tools)),
         system=row.system,
         dialect=row.notifications,
@@ -210,6 +218,13 @@ def _route(
         defaults=row.defaults,
         caps=row.caps,
     )
+
+
+def _engine(name: str, spec: str, place: str) -> tuple[Engine, str]:
+    try:
+        return agents.load(spec, name)
+    except plugins.PluginError as error:
+        raise SettingsError(f"{place}: models.{name}.engine: {error}") from None
 
 
 def _pick(field: str, there: Mapping[str, T], names: Iterable[str]) -> list[T]:

@@ -23,7 +23,10 @@ def look_in(folder: Path) -> None:
 def load(group: str, name: str) -> object:
     """What `name` stands for in `group` (`gateway.providers`, …). Raises `PluginError`."""
     if ":" in name:
-        found = _attribute(group, name)
+        try:
+            found = attribute(name)
+        except PluginError as error:
+            raise PluginError(f"{group}: {error}") from error
         if not callable(found):
             raise PluginError(f"{group}: {name!r} is neither a class nor a function")
         return found
@@ -42,20 +45,21 @@ def names(group: str) -> list[str]:
     return sorted(point.name for point in entry_points(group=group))
 
 
-def _attribute(group: str, name: str) -> object:
+def attribute(name: str) -> object:
+    """What is at `module:attribute`. Raises `PluginError`, from the error behind it where there is one."""
     module, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module.split("."), attribute)):
-        raise PluginError(f"{group}: expected module:attribute, got {name!r}")
+        raise PluginError(f"expected module:attribute, got {name!r}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(error.name + ".")):
             raise PluginError(
-                f"{group}: there is no module {module!r} in the environment or beside sluice.yaml"
+                f"there is no module {module!r} in the environment or beside sluice.yaml"
             ) from error
-        raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
+        raise PluginError(f"{name!r} cannot be loaded: {error}") from error
     except (ImportError, AttributeError) as error:
-        raise PluginError(f"{group}: {name!r} cannot be loaded: {error}") from error
+        raise PluginError(f"{name!r} cannot be loaded: {error}") from error
 
 
 def check_ownership() -> None:

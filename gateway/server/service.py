@@ -27,7 +27,10 @@ class Service:
     mirror: Mirror | None = None
 
     async def aclose(self) -> None:
-        """Let go of every connection to providers and of tools. The ledger is closed apart."""
+        """Let go of every connection to providers, of engines and of tools. The ledger is closed apart."""
+        for route in self.router.routes.values():
+            if isinstance(route.engine, Closable):
+                await route.engine.aclose()
         for upstream in self.router.upstreams.values():
             await upstream.provider.aclose()
         for tool in self.tools:

@@ -21,6 +21,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from gateway.engine.breaker import BreakerRules
@@ -123,9 +124,13 @@ _NO_OPTIONS = frozenset({"model", "messages", "tools", "n", "stream", "stream_op
 
 
 class ModelRow(_Row):
-    """A row of `models`: a name that clients use."""
+    """A row of `models`: a name that clients use, of a list of targets or of an engine."""
 
-    targets: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = Field(default=(), min_length=1)
+    engine: str | None = None
+    """An agent, or another engine that is not ours, as `module:attribute`."""
+    timeout: PositiveFloat = 600.0
+    """Seconds that an engine may take for an answer. Targets have those of their providers."""
     tools: tuple[str, ...] = ()
     system: str | None = None
     notifications: Dialect | None = None
@@ -137,6 +142,18 @@ class ModelRow(_Row):
     """Options of requests that do not have them."""
     caps: dict[str, PositiveInt | PositiveFloat] = {}
     """The most that an option may be; a higher one is lowered to it."""
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> "ModelRow":
+        if (self.engine is None) == (not self.targets):
+            raise ValueError(
+                "expected targets (a list of provider/model) or engine (module:attribute)"
+            )
+        foreign = {"tools"} if self.engine is not None else {"timeout"}
+        for name in foreign & self.model_fields_set:
+            owner = "an engine's own" if self.engine is not None else "for an engine only"
+            raise ValueError(f"{name!r} is {owner}")
+        return self
 
     @field_validator("defaults", "caps")
     @classmethod
@@ -434,7 +451,7 @@ def _siblings(model: type[BaseModel] | None, path: Sequence[str]) -> list[str]:
 
 
 def _expected(model: type[BaseModel] | None, path: Sequence[str]) -> str:
-    words = {"type": "the kind of provider or tool", "targets": "a list of provider/model"}
+    words = {"type": "the kind of provider or tool"}
     return words.get(path[-1], f"a value for {path[-1]!r}")
 
 

@@ -200,8 +200,23 @@ ROW = "providers: {acme: {type: openai, "
         ),
         pytest.param(
             "models: {fast: {system: x}}",
-            "models.fast.targets: missing; expected a list of provider/model",
+            "models.fast: expected targets (a list of provider/model) or engine (module:attribute)",
             id="missing targets",
+        ),
+        pytest.param(
+            "models: {fast: {targets: [a/b], engine: 'a:b'}}",
+            "models.fast: expected targets (a list of provider/model) or engine (module:attribute)",
+            id="targets and engine",
+        ),
+        pytest.param(
+            "models: {fast: {engine: 'a:b', tools: [calculator]}}",
+            "models.fast: 'tools' is an engine's own",
+            id="tools of an engine",
+        ),
+        pytest.param(
+            "models: {fast: {targets: [a/b], timeout: 3}}",
+            "models.fast: 'timeout' is for an engine only",
+            id="timeout of targets",
         ),
         pytest.param(
             "models: {fast: {targets: []}}",

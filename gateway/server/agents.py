@@ -1,0 +1,116 @@
+"""An engine by its import string: the operator's own, or an agent that its framework's adapter takes."""
+
+import inspect
+import sysconfig
+import traceback
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TypeVar, cast
+
+from gateway.ports import Engine
+from gateway.server import plugins
+
+GROUP = "gateway.agents"
+"""Adapters, each under the name of the package whose objects it takes: `Class(agent, name)` is an
+`Engine`, or raises `ValueError` in one line. The entry point's extra is what installs the framework."""
+
+OWN = "engine"
+"""The kind of engines that are of no framework."""
+
+T = TypeVar("T")
+
+
+def load(spec: str, name: str) -> tuple[Engine, str]:
+    """The engine at `module:attribute` for the model `name`, and its kind: `engine`, or the extra of
+    its framework. Raises `PluginError`; does not import any framework that the module does not."""
+    found = _run(f"{spec!r} cannot be loaded", lambda: _find(spec))
+    engine = _recognise(spec, name, found)
+    if engine is None and callable(found):
+        found = _run(f"{spec!r} cannot be called", found)
+        if inspect.iscoroutine(found):
+            found.close()
+            raise plugins.PluginError(f"{spec!r} is async; expected a plain function of an engine")
+        engine = _recognise(spec, name, found)
+    if engine is None:
+        raise plugins.PluginError(
+            f"{spec!r} is {_article(type(found).__name__)}; expected an engine (its method is "
+            f"stream(call, request)), an agent of {', '.join(_packages())}, or a function of either"
+        )
+    return engine
+
+
+def _find(spec: str) -> object:
+    try:
+        return plugins.attribute(spec)
+    except plugins.PluginError as error:
+        cause = error.__cause__
+        point = _packages().get(cause.name or "") if isinstance(cause, ImportError) else None
+        if point is not None:
+            raise plugins.PluginError(
+                f"{spec!r} needs {point.name}, which is not installed: "
+                f"pip install '{plugins.DISTRIBUTION}[{_extra(point)}]'"
+            ) from error
+        raise
+
+
+def _recognise(spec: str, name: str, found: object) -> tuple[Engine, str] | None:
+    packages = _packages()
+    for base in type(found).__mro__:
+        point = packages.get(base.__module__.partition(".")[0])
+        if point is not None:
+            return _adapt(point, spec, name, found), _extra(point)
+    if not isinstance(found, type) and callable(getattr(found, "stream", None)):
+        return cast(Engine, found), OWN
+    return None
+
+
+def _adapt(point: EntryPoint, spec: str, name: str, found: object) -> Engine:
+    try:
+        make = cast(Callable[[object, str], Engine], point.load())
+    except (ImportError, AttributeError) as error:
+        # The framework is there, or nothing would be of it: another age of it than the adapter knows.
+        raise plugins.PluginError(f"{GROUP}: {point.name!r} cannot be loaded: {error}") from error
+    try:
+        return make(found, name)
+    except ValueError as error:
+        raise plugins.PluginError(f"{spec!r}: {error}") from error
+
+
+def _run(problem: str, call: Callable[[], T]) -> T:
+    """Runs the operator's code, whose faults stop the start with one line like any other setting."""
+    try:
+        return call()
+    except plugins.PluginError:
+        raise
+    except Exception as error:  # anything: it is not ours
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        raise plugins.PluginError(f"{problem}: {message}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """The last line of the operator's own code that led to it, where there is one."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_NOT_THEIRS):
+            return f" ({frame.filename}:{frame.lineno})"
+    return ""
+
+
+_NOT_THEIRS = (
+    "<",
+    str(Path(__file__).parent),
+    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+)
+
+
+def _packages() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _extra(point: EntryPoint) -> str:
+    # Not `point.extras`, which in Python 3.11 knows no extra with a hyphen.
+    return point.value.partition("[")[2].rstrip("] ") or point.name
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'AEIOUaeiou' else 'a'} {noun}"
