@@ -172,6 +172,8 @@ class Complete:
     usage: Usage | None = None
     steps: tuple[Step, ...] = ()
     further: tuple[FinishReason, ...] = ()
+    stop_sequence: str | None = None
+    """Which of the client's own words for an end was met, where the provider says so."""
 
 
 @dataclass(frozen=True, slots=True)

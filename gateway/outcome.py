@@ -58,8 +58,11 @@ class Outcome:
     calls: dict[str, ToolCall] = field(default_factory=dict)
     """All tool calls by id, whoever ran them, in the order they were announced."""
     end: Complete | Error | None = None
+    story: list[Event] = field(default_factory=list)
+    """Every event in its order, for formats that tell what came between what."""
 
     def feed(self, batch: Sequence[Event]) -> None:
+        self.story.extend(batch)
         for event in batch:
             self._take(event)
 

@@ -130,6 +130,10 @@ class Wire(Protocol):
         """`size` is the body's in bytes. Raises `InvalidRequest` naming the parameter, or `Notice`."""
         ...
 
+    def parse_count(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
+        """The same on `count_paths`, where some fields are not needed."""
+        return self.parse(body, size)
+
     def encoder(self, call: Call, /) -> Encoder: ...
 
     def interceptors(self, call: Call, /) -> Sequence[Interceptor]:

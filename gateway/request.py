@@ -6,7 +6,7 @@ speaks another format translates into it; a provider that speaks another format 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from gateway.errors import InvalidRequest
@@ -18,6 +18,14 @@ Message: TypeAlias = Mapping[str, object]
 
 An assistant message of an earlier round may carry `reasoning_content` (text) and `reasoning_details`
 (a list of `{"text"?, "signature"?, "redacted"?}`) for providers that want their thinking back.
+A message may carry `NATIVE` as well.
+"""
+
+NATIVE = "anthropic"
+"""A field of messages, tools and options that only providers of Anthropic's API read, for requests that
+came in its form: a message's blocks, where its other fields do not say all that they do; the further
+fields of a tool; the request's own fields (`thinking`, `top_k`). Whoever changes the content of a
+message leaves its `NATIVE` out. Other providers send what `plain` leaves.
 """
 
 
@@ -65,6 +73,22 @@ class EmbeddingRequest:
     """Texts, or their tokens where the client has made them."""
     options: Mapping[str, object] = field(default_factory=dict)
     """`encoding_format`, `dimensions` and what else the client sent, to be forwarded untouched."""
+
+
+def plain(request: ChatRequest) -> ChatRequest:
+    """The request without the fields that are the gateway's own, which strict servers refuse."""
+    messages, tools, options = request.messages, request.tools, request.options
+    if any("reasoning_details" in message or NATIVE in message for message in messages):
+        messages = [_without(message, "reasoning_details", NATIVE) for message in messages]
+    if any(NATIVE in tool for tool in tools):
+        tools = [_without(tool, NATIVE) for tool in tools]
+    if NATIVE in options:
+        options = _without(options, NATIVE)
+    return replace(request, messages=messages, tools=tools, options=options)
+
+
+def _without(mapping: Json, *names: str) -> Json:
+    return {name: value for name, value in mapping.items() if name not in names}
 
 
 class Notice(Exception):
