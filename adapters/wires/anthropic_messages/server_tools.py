@@ -1,0 +1,107 @@
+"""Tools that the gateway or a provider runs, as blocks; and the same blocks when a client replays them.
+
+Anthropic's format has blocks for tools that are not the client's to run, but results only of tools
+that Anthropic has. A search of ours is one of those. Any other tool's result is written as that of a
+program: its output, or what it said when it failed. The ids carry a mark, so that what comes back is
+known for ours and can be told to the model as what it was: a call and its result.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import orjson
+
+from gateway.events import Json, ToolCallResult, ToolStatus
+
+MARK = "srvtoolu_gw_"
+
+_SEARCH = "web_search"
+_RESULT = re.compile(r"^\d+\. (.+)\n +(https?://\S+)(?:\n +(.+))?$", re.MULTILINE)
+_FAILURES: Mapping[ToolStatus, str] = {"denied": "max_uses_exceeded"}
+
+
+def use_block(call_id: str, name: str) -> Json:
+    return {"type": "server_tool_use", "id": MARK + call_id, "name": name, "input": {}}
+
+
+def result_block(name: str, result: ToolCallResult) -> Json:
+    ok = result.status == "ok"
+    if name == _SEARCH:
+        content: object = _found(result.output) if ok else _search_error(result.status)
+        return {
+            "type": "web_search_tool_result",
+            "tool_use_id": MARK + result.call_id,
+            "content": content,
+        }
+    return {
+        "type": "code_execution_tool_result",
+        "tool_use_id": MARK + result.call_id,
+        "content": {
+            "type": "code_execution_result",
+            "stdout": result.output if ok else "",
+            "stderr": "" if ok else result.output or result.status,
+            "return_code": 0 if ok else 1,
+            "content": [],
+        },
+    }
+
+
+def read_result(block: Json) -> str | None:
+    """What a tool of ours returned, as far as the client was shown it; None for nothing."""
+    match block.get("content"):
+        case {"type": "code_execution_result", **fields}:
+            said = [fields.get("stdout"), fields.get("stderr")]
+            return "\n".join(text for text in said if isinstance(text, str) and text) or None
+        case {"error_code": str(code)}:
+            return f"The search failed: {code}."
+        case list(results):
+            return _tell(row for row in results if isinstance(row, dict)) or None
+        case _:
+            return None
+
+
+def _search_error(status: ToolStatus) -> Json:
+    code = _FAILURES.get(status, "unavailable")
+    return {"type": "web_search_tool_result_error", "error_code": code}
+
+
+def _found(output: str) -> list[Json]:
+    """The pages in a tool's text, or in the JSON of one that a provider ran. What a page said stands
+    where Anthropic has it encrypted: a client shows it to nobody and sends it back."""
+    try:
+        rows = orjson.loads(output)
+    except orjson.JSONDecodeError:
+        return [_page(*match) for match in _RESULT.findall(output)]
+    return [
+        _page(title, url, "")
+        for title, url in ((_text(row, "title"), _text(row, "url")) for row in _objects(rows))
+        if url
+    ]
+
+
+def _page(title: str, url: str, excerpt: str) -> Json:
+    return {
+        "type": "web_search_result",
+        "title": title,
+        "url": url,
+        "encrypted_content": excerpt,
+        "page_age": None,
+    }
+
+
+def _tell(pages: Iterable[Json]) -> str:
+    lines = []
+    for number, page in enumerate(pages, 1):
+        lines.append(f"{number}. {_text(page, 'title')}\n   {_text(page, 'url')}")
+        if excerpt := _text(page, "encrypted_content"):
+            lines.append(f"   {excerpt}")
+    return "\n".join(lines)
+
+
+def _objects(value: object) -> list[Json]:
+    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+
+
+def _text(row: Json, name: str) -> str:
+    value = row.get(name)
+    return value if isinstance(value, str) else ""
