@@ -18,7 +18,8 @@ from types import MappingProxyType
 from adapters.providers.demo_script import Script, write
 from adapters.providers.demo_talk import prose
 from adapters.providers.demo_turn import last_text, text_of
-from gateway.errors import ProviderFailed, ProviderTruncated, UnknownModel
+from adapters.providers.demo_vectors import WIDTH, place
+from gateway.errors import InvalidRequest, ProviderFailed, ProviderTruncated, UnknownModel
 from gateway.events import (
     Citation,
     Complete,
@@ -34,7 +35,8 @@ from gateway.events import (
     Usage,
 )
 from gateway.ports import Batch, Events
-from gateway.request import ChatRequest
+from gateway.records import Embeddings
+from gateway.request import ChatRequest, EmbeddingRequest
 
 LONG = 2_000
 """Words of an answer of `demo-long`."""
@@ -65,6 +67,8 @@ MODELS: Mapping[str, Temper] = MappingProxyType(
     }
 )
 
+EMBEDDING_MODEL = "demo-embed"
+
 _PAUSE_MS = 20.0
 _BREAKS_AFTER = 5
 _AT_ONCE = 8
@@ -73,6 +77,8 @@ _AT_ONCE = 8
 
 class DemoProvider:
     """The provider `demo`. Its one field is `pause_ms`, the time between two words."""
+
+    most_inputs = 2048
 
     def __init__(self, name: str, config: Mapping[str, object]) -> None:
         for field in config:
@@ -125,6 +131,21 @@ class DemoProvider:
         if request.model == "demo-cut":
             raise ProviderTruncated("demo-cut ends before its answer does, as it is meant to.")
         raise ProviderFailed("demo-break breaks off, as it is meant to.", retryable=False)
+
+    async def embed(self, request: EmbeddingRequest, /) -> Embeddings:
+        if request.model != EMBEDDING_MODEL:
+            raise InvalidRequest(
+                f"The model {request.model!r} makes no embeddings; {EMBEDDING_MODEL} does.",
+                param="model",
+            )
+        width = request.options.get("dimensions")
+        vectors = [
+            place(text, width if isinstance(width, int) else WIDTH) for text in request.inputs
+        ]
+        words = sum(
+            len(re.findall(r"\w+", t)) if isinstance(t, str) else len(t) for t in request.inputs
+        )
+        return Embeddings(vectors, Usage(input_tokens=words))
 
     async def models(self) -> Sequence[str]:
         return tuple(MODELS)

@@ -25,6 +25,7 @@ from pydantic import (
 
 from adapters.providers.chunks import ChunkReader
 from adapters.providers.failures import failure, read_complaint, truncated
+from adapters.providers.vectors import read_vectors
 from gateway import sse
 from gateway.errors import (
     GatewayError,
@@ -34,7 +35,8 @@ from gateway.errors import (
     ProviderUnreachable,
 )
 from gateway.ports import Events
-from gateway.request import ChatRequest, Message
+from gateway.records import Embeddings
+from gateway.request import ChatRequest, EmbeddingRequest, Message
 
 # What reading a body can raise: the SDK translates errors only until the headers are there, and its
 # transport not all of them.
@@ -94,6 +96,8 @@ class _Config(BaseModel):
 class OpenAIProvider:
     """One upstream that speaks chat completions. Always streams, whatever the client asked for."""
 
+    most_inputs = 2048
+
     def __init__(self, name: str, config: Mapping[str, object]) -> None:
         self.name = name
         try:
@@ -152,6 +156,20 @@ class OpenAIProvider:
                 return [name for name in names if isinstance(name, str)]
             case _:
                 raise self._malformed("something else than a list of models")
+
+    async def embed(self, request: EmbeddingRequest, /) -> Embeddings:
+        body = sse.dump({**request.options, "model": request.model, "input": request.inputs})
+        with self._translated():
+            response = await self._connected().post(
+                "/embeddings",
+                content=body,
+                cast_to=httpx2.Response,
+                options={"headers": {**self._headers, "accept": "application/json"}},
+            )
+        made = read_vectors(response.content)
+        if made is None:
+            raise self._malformed("something else than embeddings")
+        return made
 
     async def aclose(self) -> None:
         client, self._client = self._client, None

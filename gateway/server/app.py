@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.server import plugins, tokens
 from gateway.server.assembly import assemble, wires
+from gateway.server.embeddings import EmbeddingEndpoint
 from gateway.server.routes import (
     CallEndpoint,
     list_models,
@@ -74,8 +75,10 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
         for wire in wires(settings)
         for path in wire.paths
     ]
+    embeddings = EmbeddingEndpoint(service)
     return [
         *calls,
+        *(Route(path, embeddings, methods=["POST"]) for path in embeddings.paths),
         *_model_routes(),
         Route("/v1/usage/{request_id}", show_usage),
         Route("/healthz", show_health),

@@ -37,6 +37,7 @@ _DEMO_MODELS = (
     "demo-break",
     "demo-cut",
     "demo-hang",
+    "demo-embed",
 )
 
 # Providers that need no line in a file when the environment holds their key.

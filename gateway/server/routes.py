@@ -125,7 +125,7 @@ class _Exchange:
         if problem is not None:
             account.meter.end = problem.event()
             response = self._refusal(account, account.meter.end, parsed, None)
-            self._log(account.settle())
+            log_row(account.settle())
             await response(scope, receive, send)
             return
         call = Call(
@@ -215,7 +215,7 @@ class _Exchange:
                 raise
             finally:
                 account.delivered = account.delivered or delivery.delivered
-                self._log(account.settle())
+                log_row(account.settle())
                 await delivery.aclose()
 
     async def _stream(
@@ -285,22 +285,24 @@ class _Exchange:
         account.http_status = reply.status
         return failure(reply, error, self._reply_headers(call))
 
-    def _log(self, row: UsageRow) -> None:
-        log.info(
-            "call %s",
-            row.status,
-            extra={
-                "key": row.key_id,
-                "type": row.type,
-                "model": row.model,
-                "provider": row.provider,
-                "status": row.http_status,
-                "code": row.error_code,
-                "duration_ms": row.duration_ms,
-                "tokens_in": row.usage.input_tokens,
-                "tokens_out": row.usage.output_tokens,
-            },
-        )
+
+def log_row(row: UsageRow) -> None:
+    """The one line that the log has of a call."""
+    log.info(
+        "call %s",
+        row.status,
+        extra={
+            "key": row.key_id,
+            "type": row.type,
+            "model": row.model,
+            "provider": row.provider,
+            "status": row.http_status,
+            "code": row.error_code,
+            "duration_ms": row.duration_ms,
+            "tokens_in": row.usage.input_tokens,
+            "tokens_out": row.usage.output_tokens,
+        },
+    )
 
 
 async def unless_gone(receive: Receive, step: Awaitable[T]) -> T:

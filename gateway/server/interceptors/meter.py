@@ -68,10 +68,16 @@ class Meter:
                         self._note(event)
                 if isinstance(self.end, Complete) and self.end.usage is None:
                     # Whoever asked for usage gets what the row says.
-                    self._filled = True
-                    self.end = replace(self.end, usage=self.usage()[0])
-                    batch = (*batch[:-1], self.end)
+                    batch = (*batch[:-1], self.close(self.end))
                 yield batch
+
+    def close(self, end: Complete) -> Complete:
+        """The end with usage in it: what was reported, or else our estimate."""
+        self.end = end
+        if end.usage is None:
+            self._filled = True
+            end = self.end = replace(end, usage=self.usage()[0])
+        return end
 
     def usage(self) -> tuple[Usage, Counted]:
         """Tokens so far, or in all once `end` is set."""
