@@ -35,7 +35,7 @@ from pydantic import (
     model_validator,
 )
 
-from adapters.providers.anthropic_request import Style, Thinking, translate
+from adapters.providers.anthropic_request import Style, Thinking, count, translate
 from adapters.providers.anthropic_stream import MALFORMED, Failure, MessageReader
 from adapters.providers.failures import Complaint, failure, read_complaint, truncated
 from adapters.providers.splitter import EventSplitter, EventTooLarge
@@ -58,7 +58,7 @@ _VERSION = "2023-06-01"
 
 _LARGEST_BODY = 16 << 20
 _SETTLING = 0.05  # seconds that a finished answer's connection has to become reusable
-_LISTING = 15.0  # seconds that a list of models may take
+_LISTING = 15.0  # seconds that a list of models or a count may take
 
 # What reading a body can raise: the SDK translates errors only until the headers are there, and its
 # transport not all of them.
@@ -140,11 +140,12 @@ class AnthropicProvider:
             max_tokens=self._config.max_tokens,
             sampling=self._config.send_sampling,
             thinking=self._config.thinking,
+            unsigned=self._config.base_url != _HOME,
         )
         self._client: AsyncAnthropic | None = None
 
     async def stream(self, request: ChatRequest, /) -> Events:
-        response = await self._post(self._body(request))
+        response = await self._post(_dump(translate(request, self._style)))
         try:
             media_type = response.headers.get("content-type", "").lower()
             if "html" in media_type:
@@ -155,6 +156,24 @@ class AnthropicProvider:
                     yield batch
         finally:
             await response.aclose()
+
+    async def count(self, request: ChatRequest, /) -> int:
+        with self._translated():
+            response = await self._connected().post(
+                "/v1/messages/count_tokens",
+                content=_dump(count(request, self._style)),
+                cast_to=httpx2.Response,
+                options={"timeout": self._timeout(read=_LISTING)},
+            )
+        try:
+            answer: object = orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise self._mistaken("a count that is not JSON") from error
+        match answer:
+            case {"input_tokens": int(tokens)}:
+                return tokens
+            case _:
+                raise self._mistaken("something else than a count")
 
     async def models(self) -> Sequence[str]:
         """As the server lists them; nothing where it does not know that path."""
@@ -223,13 +242,6 @@ class AnthropicProvider:
         connecting, name resolution included."""
         connect = self._config.connect_timeout
         return httpx2.Timeout(read, connect=connect, pool=connect)
-
-    def _body(self, request: ChatRequest) -> bytes:
-        body = translate(request, self._style)
-        try:
-            return dump(body)
-        except (TypeError, RecursionError) as error:
-            raise InvalidRequest("The request is nested too deeply.", param="messages") from error
 
     async def _post(self, content: bytes) -> httpx2.Response:
         with self._translated():
@@ -351,6 +363,13 @@ class AnthropicProvider:
             code="upstream_malformed",
             retryable=False,
         )
+
+
+def _dump(body: Mapping[str, object]) -> bytes:
+    try:
+        return dump(body)
+    except (TypeError, RecursionError) as error:
+        raise InvalidRequest("The request is nested too deeply.", param="messages") from error
 
 
 def _uninvited() -> dict[str, Omit]:

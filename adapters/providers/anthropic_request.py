@@ -4,25 +4,38 @@ What Anthropic has no word for is dropped (`seed`, `logprobs`, `logit_bias`, pen
 fields), unless the client could not tell that it got something else: that is refused, naming the
 field. `thinking`, `top_k`, `cache_control` (also on a message part or a tool), `output_config` and
 `service_tier` are Anthropic's own words and pass through, and so do its own tools
-(`{"type": "web_search_…", "name": "web_search"}`), which it runs itself.
+(`{"type": "web_search_…", "name": "web_search"}`), which it runs itself, unless the gateway has a tool of
+that name to offer. What came in this API's own form (`NATIVE`) goes out as it came.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.request import ChatRequest, Message
+from gateway.request import NATIVE, ChatRequest, Message
 
 Block: TypeAlias = dict[str, object]
 
 Thinking: TypeAlias = Literal["adaptive", "budget", "off"]
 """How `reasoning_effort` is said: the model decides how much it thinks, an older model gets a number
 of tokens, or it does not think at all."""
+
+_SAMPLING = ("temperature", "top_p")
+_COUNTED = (
+    *("model", "messages", "system", "tools", "tool_choice", "thinking"),
+    *("output_config", "cache_control"),
+)
+_SAID_BY = {
+    "thinking": ("reasoning_effort",),
+    "output_config": ("reasoning_effort", "response_format"),
+    "metadata": ("user",),
+}
+"""Which of OpenAI's options say what one of Anthropic's does."""
 
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
 _EFFORTS["max"] = "max"
@@ -51,13 +64,17 @@ class Style:
     sampling: bool = False
     """Whether `temperature` and `top_p` are sent. Newer models refuse them."""
     thinking: Thinking = "adaptive"
+    unsigned: bool = False
+    """Whether thinking without a signature is sent back. Anthropic refuses it; servers that only speak
+    its API have no other."""
 
 
 def translate(request: ChatRequest, style: Style) -> dict[str, object]:
     """The body to post. Raises `InvalidRequest` for what is malformed or cannot be said."""
     _refuse(request)
+    request, native = _settle_options(request)
     options = request.options
-    system, messages = _Conversation().read(request.messages)
+    system, messages = _Conversation(style.unsigned).read(request.messages)
     body: dict[str, object] = {
         "model": request.model,
         "max_tokens": _max_tokens(options, style.max_tokens),
@@ -67,7 +84,10 @@ def translate(request: ChatRequest, style: Style) -> dict[str, object]:
     _add_tools(body, request)
     _add_output(body, options, system)
     _add_thinking(body, options, style.thinking)
-    if style.sampling:
+    if native is not None:
+        # Such a client knows what its model takes.
+        body.update((name, options[name]) for name in _SAMPLING if name in options)
+    elif style.sampling:
         _add_sampling(body, options)
     if system:
         body["system"] = system
@@ -76,7 +96,26 @@ def translate(request: ChatRequest, style: Style) -> dict[str, object]:
     if user := _user(options):
         body["metadata"] = {"user_id": user}
     _pass_through(body, options)
+    for name in native or ():
+        body.setdefault(name, options[name])
     return body
+
+
+def count(request: ChatRequest, style: Style) -> dict[str, object]:
+    """The body to post where the tokens of a prompt are told."""
+    body = translate(request, style)
+    return {name: body[name] for name in _COUNTED if name in body}
+
+
+def _settle_options(request: ChatRequest) -> tuple[ChatRequest, Mapping[str, object] | None]:
+    """The request with the options that came in this API's own form in the place of those that say
+    them in OpenAI's, and those options. None where there are none."""
+    native = request.options.get(NATIVE)
+    if not isinstance(native, Mapping):
+        return request, None
+    said = {NATIVE} | {name for own in native for name in _SAID_BY.get(own, ())}
+    options = {name: value for name, value in request.options.items() if name not in said}
+    return replace(request, options={**options, **native}), native
 
 
 def _refuse(request: ChatRequest) -> None:
@@ -95,7 +134,8 @@ def _refuse(request: ChatRequest) -> None:
 class _Conversation:
     """Rows into Anthropic's turns, which alternate between user and assistant."""
 
-    def __init__(self) -> None:
+    def __init__(self, unsigned: bool) -> None:
+        self._unsigned = unsigned
         self._system: list[Block] = []
         self._turns: list[tuple[str, list[Block]]] = []
         self._ids = _Ids()
@@ -116,13 +156,19 @@ class _Conversation:
             raise _invalid(path, "an object")
         match row.get("role"):
             case "system" | "developer":
-                self._add_system(_content(row, path))
+                blocks = self._native(row, path)
+                self._add_system(_content(row, path) if blocks is None else blocks)
             case "user":
-                self._add("user", _content(row, path) or [_text(_NOTHING)])
+                blocks = self._native(row, path)
+                if blocks is None:
+                    blocks = _content(row, path) or [_text(_NOTHING)]
+                self._add("user", blocks)
             case "assistant":
-                self._add("assistant", self._assistant(row, path))
+                blocks = self._native(row, path)
+                self._add("assistant", self._assistant(row, path) if blocks is None else blocks)
             case "tool":
-                self._add_result(self._result(row, path))
+                blocks = self._native(row, path)
+                self._add_result([self._result(row, path)] if blocks is None else blocks)
             case _:
                 raise _invalid(f"{path}.role", "system, developer, user, assistant or tool")
 
@@ -146,16 +192,48 @@ class _Conversation:
         ]
         self._add("user", marked)
 
-    def _add_result(self, result: Block) -> None:
+    def _add_result(self, result: list[Block]) -> None:
         """Results stand first in their turn, whatever was said in between."""
+        if not result:
+            return
         if not self._turns or self._turns[-1][0] != "user":
             self._turns.append(("user", []))
         turn = self._turns[-1][1]
-        place = sum(block["type"] == "tool_result" for block in turn)
-        turn.insert(place, result)
+        results = [index for index, block in enumerate(turn) if block["type"] == "tool_result"]
+        place = results[-1] + 1 if results else 0
+        turn[place:place] = result
+
+    def _native(self, row: Message, path: str) -> list[Block] | None:
+        """The blocks that a row came as, where it has them. Only their ids may have to be others."""
+        given = row.get(NATIVE)
+        if given is None:
+            return None
+        path = f"{path}.{NATIVE}"
+        if not isinstance(given, list):
+            raise _invalid(path, "a list")
+        blocks = [self._native_block(block, f"{path}[{n}]") for n, block in enumerate(given)]
+        return [block for block in blocks if block is not None]
+
+    def _native_block(self, block: object, path: str) -> Block | None:
+        if not isinstance(block, Mapping):
+            raise _invalid(path, "an object")
+        match _string(block, "type", path):
+            case "text" if not isinstance(block.get("text"), str):
+                raise _invalid(f"{path}.text", "a string")
+            case "thinking" if not block.get("signature") and not self._unsigned:
+                return None
+            case "tool_use":
+                _string(block, "name", path)
+                return {**block, "id": self._ids.announce(_string(block, "id", path))}
+            case "tool_result":
+                call_id = _string(block, "tool_use_id", path)
+                return {**block, "tool_use_id": self._ids.find(call_id)}
+            case _:
+                return dict(block)
 
     def _assistant(self, row: Message, path: str) -> list[Block]:
-        blocks = _thoughts(row.get("reasoning_details"), f"{path}.reasoning_details")
+        details = row.get("reasoning_details")
+        blocks = _thoughts(details, f"{path}.reasoning_details", self._unsigned)
         blocks += _content(row, path)
         calls = row.get("tool_calls") or []
         if not isinstance(calls, list):
@@ -295,8 +373,8 @@ def _text(text: str) -> Block:
     return {"type": "text", "text": text}
 
 
-def _thoughts(details: object, path: str) -> list[Block]:
-    """Thinking as it was, to be replayed. Without a signature Anthropic refuses it: left out.
+def _thoughts(details: object, path: str, unsigned: bool) -> list[Block]:
+    """Thinking as it was, to be replayed; without a signature only where that is taken.
 
     An entry may hold a whole stretch or a piece of one, as its deltas came.
     """
@@ -317,6 +395,8 @@ def _thoughts(details: object, path: str) -> list[Block]:
         if isinstance(redacted := entry.get("redacted"), str) and redacted:
             blocks.append({"type": "redacted_thinking", "data": redacted})
             text = ""
+    if text and unsigned:
+        blocks.append({"type": "thinking", "thinking": text, "signature": ""})
     return blocks
 
 
@@ -349,6 +429,8 @@ def _strip_end(turns: Sequence[tuple[str, list[Block]]]) -> None:
 
 def _add_tools(body: dict[str, object], request: ChatRequest) -> None:
     tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
+    ours = {tool["name"] for tool in tools if "input_schema" in tool}
+    tools = [tool for tool in tools if "input_schema" in tool or tool["name"] not in ours]
     choice = _tool_choice(request.options.get("tool_choice"))
     if not tools:
         # A history with tool calls needs their tools, also when none is offered any more.
@@ -384,6 +466,8 @@ def _tool(tool: object, path: str) -> Block:
     translated["input_schema"] = _schema(function.get("parameters"), f"{path}.parameters")
     if (cache := tool.get("cache_control", function.get("cache_control"))) is not None:
         translated["cache_control"] = cache
+    if isinstance(further := tool.get(NATIVE), Mapping):
+        translated = {**further, **translated}
     return translated
 
 
@@ -496,7 +580,7 @@ def _add_sampling(body: dict[str, object], options: Mapping[str, object]) -> Non
     thinking = body.get("thinking")
     if isinstance(thinking, Mapping) and thinking.get("type") != "disabled":
         return  # a thinking model takes only the default
-    for name in ("temperature", "top_p"):
+    for name in _SAMPLING:
         value = options.get(name)
         if value is None:
             continue

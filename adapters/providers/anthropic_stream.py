@@ -111,6 +111,7 @@ class MessageReader:
         self._usage: Usage | None = None
         self._counts: dict[str, int] = {}
         self._reason: str | None = None
+        self._stop_sequence: str | None = None
 
     def read(self, events: Iterable[bytes]) -> list[Event]:
         """`events` as `splitter.EventSplitter` cuts them. Stops at the end of the message."""
@@ -274,6 +275,8 @@ class MessageReader:
     def _end(self, delta: Json, batch: list[Event]) -> None:
         if reason := _string(delta, "stop_reason"):
             self._reason = reason
+        if sequence := _string(delta, "stop_sequence"):
+            self._stop_sequence = sequence
         if explanation := _string(_object(delta, "stop_details"), "explanation"):
             batch.append(RefusalDelta(explanation))
 
@@ -287,7 +290,8 @@ class MessageReader:
         if reason is None:
             log.warning("unknown stop reason %.40r", self._reason)
             reason = "stop"
-        batch.append(Complete(reason, self._reason, self._usage))
+        end = Complete(reason, self._reason, self._usage, stop_sequence=self._stop_sequence)
+        batch.append(end)
         self.complete = True
 
     def _fail(self, event: Json) -> None:

@@ -36,7 +36,7 @@ from gateway.errors import (
 )
 from gateway.ports import Events
 from gateway.records import Embeddings
-from gateway.request import ChatRequest, EmbeddingRequest, Message
+from gateway.request import ChatRequest, EmbeddingRequest, plain
 
 # What reading a body can raise: the SDK translates errors only until the headers are there, and its
 # transport not all of them.
@@ -211,11 +211,11 @@ class OpenAIProvider:
         return {**headers, **self._config.headers}
 
     def _body(self, request: ChatRequest) -> bytes:
-        config = self._config
+        config, request = self._config, plain(request)
         body: dict[str, object] = {
             **request.options,
             "model": request.model,
-            "messages": _without_details(request.messages),
+            "messages": request.messages,
             "stream": True,
         }
         if request.tools:
@@ -307,16 +307,6 @@ class OpenAIProvider:
         return ProviderFailed(
             f"The provider {self.name!r} sent {what}.", code="upstream_malformed", retryable=False
         )
-
-
-def _without_details(messages: Sequence[Message]) -> Sequence[Message]:
-    """`reasoning_details` is the gateway's own field, which strict servers refuse."""
-    if not any("reasoning_details" in message for message in messages):
-        return messages
-    return [
-        {key: value for key, value in message.items() if key != "reasoning_details"}
-        for message in messages
-    ]
 
 
 async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
