@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.server import plugins, tokens
 from gateway.server.assembly import assemble, wires
+from gateway.server.counting import CountEndpoint
 from gateway.server.embeddings import EmbeddingEndpoint
 from gateway.server.routes import (
     CallEndpoint,
@@ -70,11 +71,11 @@ def create_app(settings: Settings) -> Starlette:
 
 
 def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
-    calls: list[BaseRoute] = [
-        Route(path, CallEndpoint(wire, service), methods=["POST"])
-        for wire in wires(settings)
-        for path in wire.paths
-    ]
+    calls: list[BaseRoute] = []
+    for wire in wires(settings):
+        call, count = CallEndpoint(wire, service), CountEndpoint(wire, service)
+        calls += [Route(path, call, methods=["POST"]) for path in wire.paths]
+        calls += [Route(path, count, methods=["POST"]) for path in wire.count_paths]
     embeddings = EmbeddingEndpoint(service)
     return [
         *calls,

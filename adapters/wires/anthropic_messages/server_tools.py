@@ -26,8 +26,7 @@ def use_block(call_id: str, name: str) -> Json:
 
 def result_block(name: str, result: ToolCallResult) -> Json:
     ok = result.status == "ok"
-    if name == _SEARCH:
-        content: object = _found(result.output) if ok else _search_error(result.status)
+    if name == _SEARCH and (content := _search_result(result)) is not None:
         return {
             "type": "web_search_tool_result",
             "tool_use_id": MARK + result.call_id,
@@ -60,9 +59,12 @@ def read_result(block: Json) -> str | None:
             return None
 
 
-def _search_error(status: ToolStatus) -> Json:
-    code = _FAILURES.get(status, "unavailable")
-    return {"type": "web_search_tool_result_error", "error_code": code}
+def _search_result(result: ToolCallResult) -> object:
+    """None where the text of a search does not say which pages it found."""
+    if result.status != "ok":
+        code = _FAILURES.get(result.status, "unavailable")
+        return {"type": "web_search_tool_result_error", "error_code": code}
+    return _found(result.output) or (None if result.output else [])
 
 
 def _found(output: str) -> list[Json]:
