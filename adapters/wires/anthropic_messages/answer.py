@@ -1,9 +1,7 @@
 """A whole answer as one message, for requests that are not streamed."""
 
-import orjson
-
 from adapters.wires.anthropic_messages.blocks import Blocks, Piece, Start, Step
-from adapters.wires.anthropic_messages.parts import message, stop, usage_body
+from adapters.wires.anthropic_messages.parts import message, read_input, stop, usage_body
 from gateway.events import Complete, Json
 from gateway.outcome import Outcome
 from gateway.records import Call, Dialect
@@ -35,7 +33,7 @@ def _put_together(steps: list[Step]) -> list[Json]:
             case "text" | "thinking" as kind:
                 block[kind] = text
             case _:
-                block["input"] = _input(text)
+                block["input"] = read_input(text)
     return list(content)
 
 
@@ -49,13 +47,3 @@ def _write(delta: Json, block: dict[str, object], pieces: list[str]) -> None:
             block["signature"] = signature
         case {"text": str(piece)} | {"thinking": str(piece)} | {"partial_json": str(piece)}:
             pieces.append(piece)
-
-
-def _input(text: str) -> Json:
-    """Always an object: what a model wrote wrong is handed on as it is, and known when it returns."""
-    try:
-        value = orjson.loads(text or "{}")
-        orjson.dumps([[[value]]])  # the parser takes what is nested too deeply to be written again
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return {"_raw": text}
-    return value if isinstance(value, dict) else {"_raw": text}

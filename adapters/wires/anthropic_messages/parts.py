@@ -1,5 +1,7 @@
 """The pieces that a streamed and a whole message have in common."""
 
+import orjson
+
 from gateway.events import Complete, Error, Json, Usage
 from gateway.records import Call
 
@@ -41,6 +43,18 @@ def message(call: Call, content: list[Json], usage: Json) -> dict[str, object]:
         "stop_sequence": None,
         "usage": usage,
     }
+
+
+def read_input(arguments: str) -> Json:
+    """Always an object: what a model wrote wrong is handed on as it is, and known when it returns."""
+    try:
+        value = orjson.loads(arguments or "{}")
+        orjson.dumps(
+            [[[[value]]]]
+        )  # the parser takes what is nested too deeply to be written again
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return {"_raw": arguments}
+    return value if isinstance(value, dict) else {"_raw": arguments}
 
 
 def stop(end: Complete, refusal: str) -> dict[str, object]:
