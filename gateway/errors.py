@@ -7,6 +7,7 @@
     │   ├── UnknownModel            404
     │   ├── UnknownPath             404
     │   ├── UnknownRequest          404   no such row, or another key's
+    │   ├── UnknownProbe            404   no such conformance probe
     │   ├── MethodNotAllowed        405
     │   └── TooLarge                413
     ├── RateLimited                 429   `retry_after` says when
@@ -89,6 +90,11 @@ class UnknownPath(InvalidRequest):
 class UnknownRequest(InvalidRequest):
     status = 404
     code = "request_not_found"
+
+
+class UnknownProbe(InvalidRequest):
+    status = 404
+    code = "probe_not_found"
 
 
 class MethodNotAllowed(InvalidRequest):

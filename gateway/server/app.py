@@ -22,6 +22,7 @@ from gateway.errors import (
 )
 from gateway.server import plugins, tokens
 from gateway.server.assembly import assemble, wires
+from gateway.server.conformance import Conformance
 from gateway.server.counting import CountEndpoint
 from gateway.server.embeddings import EmbeddingEndpoint
 from gateway.server.routes import (
@@ -72,7 +73,8 @@ def create_app(settings: Settings) -> Starlette:
 
 def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
     calls: list[BaseRoute] = []
-    for wire in wires(settings):
+    served = wires(settings)
+    for wire in served:
         call, count = CallEndpoint(wire, service), CountEndpoint(wire, service)
         calls += [Route(path, call, methods=["POST"]) for path in wire.paths]
         calls += [Route(path, count, methods=["POST"]) for path in wire.count_paths]
@@ -81,6 +83,7 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
         *calls,
         *(Route(path, embeddings, methods=["POST"]) for path in embeddings.paths),
         *_model_routes(),
+        *Conformance(served, service).routes(),
         Route("/v1/usage/{request_id}", show_usage),
         Route("/healthz", show_health),
         Route("/readyz", show_readiness),

@@ -4,14 +4,14 @@ clients expect."""
 import json
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import ValidationError
 
 from gateway.events import Complete, Error, ToolCallStart
-from tests.goldens.write import FOLDER, cases, produce, read
+from gateway.server.conformance import Probe, catalogue
+from tests.goldens.write import FOLDER, cases, produce
 
 Valid = Callable[[str, object], None]
 
@@ -19,16 +19,16 @@ STREAMS = sorted(path.name for path in FOLDER.glob("*.openai_chat.*.sse"))
 HEAD = {"id", "object", "created", "model"}
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda path: path.stem)
-def test_the_wires_write_what_the_golden_files_say(case: Path) -> None:
-    for name, data in produce(case).items():
+@pytest.mark.parametrize("probe", cases(), ids=lambda probe: probe.name)
+def test_the_wires_write_what_the_golden_files_say(probe: Probe) -> None:
+    for name, data in produce(probe).items():
         assert (FOLDER / name).read_bytes() == data, (
             f"{name}: `make goldens`, and read the difference"
         )
 
 
-def test_every_golden_file_belongs_to_a_case() -> None:
-    produced = {name for case in cases() for name in produce(case)}
+def test_every_golden_file_belongs_to_a_probe() -> None:
+    produced = {name for probe in cases() for name in produce(probe)}
     assert {path.name for kind in ("sse", "json") for path in FOLDER.glob(f"*.{kind}")} == produced
 
 
@@ -50,7 +50,8 @@ def test_no_reader_splits_a_frame_elsewhere(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if ".bare." not in name])
 def test_a_stream_is_whole_chunks_in_openais_order(name: str, valid: Valid) -> None:
-    request, told = read(FOLDER / f"{name.split('.')[0]}.jsonl")
+    probe = catalogue()[name.split(".")[0]]
+    request, told = probe.request, probe.events
     frames = list(_frames(name))
     failed = isinstance(told[-1], Error)
     assert (frames[-1] == (None, "[DONE]")) is not failed
@@ -97,7 +98,7 @@ def _check_choices(items: list[dict[str, Any]], failed: bool) -> None:
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_tools_of_ours_are_never_the_clients_to_run(name: str) -> None:
-    _, told = read(FOLDER / f"{name.split('.')[0]}.jsonl")
+    told = catalogue()[name.split(".")[0]].events
     theirs = [e.call_id for e in told if isinstance(e, ToolCallStart) and e.executor == "client"]
     seen = []
     for _, data in _frames(name):
