@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
-from gateway.events import Error, Event
+from gateway.events import Error, Event, Json
 from gateway.outcome import Outcome
 from gateway.records import ApiKey, Call, Dialect, Document, Embeddings, MintedKey, UsageRow
 from gateway.request import ChatRequest, EmbeddingRequest
@@ -102,6 +102,20 @@ class Encoder(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """A format for those who write clients: JSON schemas, and words, for `/openapi.json`."""
+
+    summary: str
+    request: Json = field(default_factory=lambda: {"type": "object"})
+    answer: Json = field(default_factory=lambda: {"type": "object"})
+    """What `render` gives."""
+    error: Json = field(default_factory=lambda: {"type": "object"})
+    """What `render_error` gives."""
+    stream: str = "Server-sent events."
+    """What a stream consists of."""
+
+
 class Wire(Protocol):
     """One public API format, request and response. Inherit from it: most of it has a default.
 
@@ -159,6 +173,9 @@ class Wire(Protocol):
     def headers(self, request_id: str, /) -> Mapping[str, str]:
         """Headers of every response to an accounted call, besides `x-request-id`."""
         return {}
+
+    def describe(self) -> Description:
+        return Description(summary=f"An answer, by the wire {self.type!r}")
 
 
 class Ledger(Protocol):

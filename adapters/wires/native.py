@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import ClassVar
 
-from gateway.errors import InvalidRequest, error_body
+from gateway.errors import ERROR_SCHEMA, InvalidRequest, error_body
 from gateway.events import Citation, Complete, Delta, Error, Event, Json, Usage
 from gateway.outcome import Outcome, ToolCall
-from gateway.ports import Batch, Encoder, Wire
+from gateway.ports import Batch, Description, Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest, check_messages, missing, wrong_type
 from gateway.sse import dump, frame
@@ -82,6 +82,42 @@ class NativeWire(Wire):
 
     def render_error(self, error: Error, /) -> Mapping[str, object]:
         return error_body(error)
+
+    def describe(self) -> Description:
+        message = {
+            "type": "object",
+            "required": ["role"],
+            "properties": {"role": {"type": "string"}},
+        }
+        words = {"type": "string"}
+        return Description(
+            summary="The engine’s own events",
+            request={
+                "type": "object",
+                "required": ["model"],
+                "properties": {
+                    "model": {"type": "string", "minLength": 1, "maxLength": _LONGEST_MODEL},
+                    "messages": {"type": "array", "minItems": 1, "items": message},
+                    "message": {"type": "string", "minLength": 1},
+                    "tools": {"type": ["array", "null"], "items": {"type": "object"}},
+                    "n": {"enum": [1, None]},
+                    "stream": {"type": "boolean", "default": True},
+                },
+            },
+            answer={
+                "type": "object",
+                "required": ["id", "model", "text", "reasoning", "refusal", "citations"],
+                "properties": {
+                    **dict.fromkeys(("id", "model", "text", "reasoning", "refusal"), words),
+                    "citations": {"type": "array"},
+                    "tool_calls": {"type": "array"},
+                    "finish_reason": words,
+                    "usage": {"type": ["object", "null"]},
+                },
+            },
+            error=ERROR_SCHEMA,
+            stream="A named frame for each event, the last one `complete` or `error`.",
+        )
 
 
 class NativeEncoder(Encoder):

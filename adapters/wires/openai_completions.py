@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from adapters.wires.openai_chat.parts import usage_body
+from adapters.wires.openai_chat.parts import USAGE_SCHEMA, usage_body
 from adapters.wires.openai_chat.request import Penalty, StreamOptions, check_stop, translate
-from gateway.errors import InvalidRequest, error_body
+from gateway.errors import ERROR_SCHEMA, InvalidRequest, error_body
 from gateway.events import (
     Citation,
     Complete,
@@ -32,7 +32,7 @@ from gateway.events import (
     ToolCallStart,
 )
 from gateway.outcome import Choice, Outcome
-from gateway.ports import Batch, Encoder, Wire
+from gateway.ports import Batch, Description, Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest, Message, missing, wrong_type
 from gateway.sse import CLOSE, DONE, OPEN, dump, frame
@@ -130,6 +130,43 @@ class OpenAICompletionsWire(Wire):
 
     def render_error(self, error: Error, /) -> Mapping[str, object]:
         return error_body(error)
+
+    def describe(self) -> Description:
+        fields = _Fields.model_json_schema()
+        prompt = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+        choice = {
+            "type": "object",
+            "required": ["text", "index", "logprobs", "finish_reason"],
+            "properties": {
+                "text": {"type": "string"},
+                "index": {"type": "integer"},
+                "logprobs": {"type": ["object", "null"]},
+                "finish_reason": {"enum": ["stop", "length", "content_filter"]},
+            },
+        }
+        return Description(
+            summary="OpenAI’s text completions of old",
+            request={
+                "type": "object",
+                "required": ["model", "prompt"],
+                "properties": {**fields["properties"], "prompt": prompt},
+                "$defs": fields.get("$defs", {}),
+            },
+            answer={
+                "type": "object",
+                "required": ["id", "object", "created", "model", "choices"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "object": {"const": "text_completion"},
+                    "created": {"type": "integer"},
+                    "model": {"type": "string"},
+                    "choices": {"type": "array", "items": choice},
+                    "usage": USAGE_SCHEMA,
+                },
+            },
+            error=ERROR_SCHEMA,
+            stream="`text_completion` objects, and `[DONE]` at the end.",
+        )
 
 
 class _Encoder(Encoder):

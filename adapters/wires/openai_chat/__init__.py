@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from adapters.wires.openai_chat.answer import render
+from adapters.wires.openai_chat.description import describe
 from adapters.wires.openai_chat.encoder import ChatEncoder
 from adapters.wires.openai_chat.request import parse
 from gateway.errors import error_body
 from gateway.events import Error
 from gateway.outcome import Outcome
-from gateway.ports import Encoder, Wire
+from gateway.ports import Description, Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest
 
@@ -39,3 +40,6 @@ class OpenAIChatWire(Wire):
 
     def render_error(self, error: Error, /) -> Mapping[str, object]:
         return error_body(error)
+
+    def describe(self) -> Description:
+        return describe()

@@ -33,3 +33,17 @@ def annotation(citation: Citation) -> Json:
             "end_index": citation.end,
         },
     }
+
+
+USAGE_SCHEMA: Json = {
+    "type": "object",
+    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+    "properties": {
+        "prompt_tokens": {"type": "integer", "minimum": 0},
+        "completion_tokens": {"type": "integer", "minimum": 0},
+        "total_tokens": {"type": "integer", "minimum": 0},
+        "prompt_tokens_details": {"type": "object"},
+        "completion_tokens_details": {"type": "object"},
+    },
+}
+"""JSON schema of `usage_body`."""

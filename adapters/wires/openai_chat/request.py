@@ -24,7 +24,7 @@ class StreamOptions(BaseModel):
     include_usage: bool | None = None
 
 
-class _Fields(BaseModel):
+class Fields(BaseModel):
     """Types and ranges as OpenAI documents them. Strict: `"yes"` is no boolean."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -70,7 +70,7 @@ _RANGES = {
 
 def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     try:
-        fields = _Fields.model_validate(body)
+        fields = Fields.model_validate(body)
     except ValidationError as error:
         raise translate(error) from None
     if "messages" not in body:
