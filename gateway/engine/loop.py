@@ -354,7 +354,16 @@ async def _run_tool(
         if not ended and events.qsize() < _UNREAD_PROGRESS:
             events.put_nowait(ToolCallProgress(item.call_id, message, progress, total))
 
-    context = ToolContext(call.id, item.call_id, call.key.email, report)
+    context = ToolContext(
+        call.id,
+        item.call_id,
+        call.key.email,
+        report,
+        key_name=call.key.name,
+        caller=call.request.caller,
+        conversation=call.request.conversation,
+        user=call.request.user,
+    )
     status: ToolStatus = "cancelled"
     output = "Cancelled."
     ended = False

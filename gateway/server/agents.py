@@ -1,12 +1,9 @@
 """An engine by its import string: the operator's own, or an agent that its framework's adapter takes."""
 
 import inspect
-import sysconfig
-import traceback
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 from gateway.ports import Engine
 from gateway.server import plugins
@@ -18,16 +15,14 @@ GROUP = "gateway.agents"
 OWN = "engine"
 """The kind of engines that are of no framework."""
 
-T = TypeVar("T")
-
 
 def load(spec: str, name: str) -> tuple[Engine, str]:
     """The engine at `module:attribute` for the model `name`, and its kind: `engine`, or the extra of
     its framework. Raises `PluginError`; does not import any framework that the module does not."""
-    found = _run(f"{spec!r} cannot be loaded", lambda: _find(spec))
+    found = plugins.run(f"{spec!r} cannot be loaded", lambda: _find(spec))
     engine = _recognise(spec, name, found)
     if engine is None and callable(found):
-        found = _run(f"{spec!r} cannot be called", found)
+        found = plugins.run(f"{spec!r} cannot be called", found)
         if inspect.iscoroutine(found):
             found.close()
             raise plugins.PluginError(f"{spec!r} is async; expected a plain function of an engine")
@@ -75,32 +70,6 @@ def _adapt(point: EntryPoint, spec: str, name: str, found: object) -> Engine:
         return make(found, name)
     except ValueError as error:
         raise plugins.PluginError(f"{spec!r}: {error}") from error
-
-
-def _run(problem: str, call: Callable[[], T]) -> T:
-    """Runs the operator's code, whose faults stop the start with one line like any other setting."""
-    try:
-        return call()
-    except plugins.PluginError:
-        raise
-    except Exception as error:  # anything: it is not ours
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        raise plugins.PluginError(f"{problem}: {message}{_place(error)}") from error
-
-
-def _place(error: Exception) -> str:
-    """The last line of the operator's own code that led to it, where there is one."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith(_NOT_THEIRS):
-            return f" ({frame.filename}:{frame.lineno})"
-    return ""
-
-
-_NOT_THEIRS = (
-    "<",
-    str(Path(__file__).parent),
-    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
-)
 
 
 def _packages() -> dict[str, EntryPoint]:

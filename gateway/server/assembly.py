@@ -10,11 +10,10 @@ from gateway.engine.loop import ToolLoop
 from gateway.engine.router import Route, Router, Target, Upstream
 from gateway.engine.several import Several
 from gateway.engine.switch import Switch, stand_in
-from gateway.engine.tools import builtin
 from gateway.engine.tools.tool import Tool
 from gateway.engine.turns import Turns
 from gateway.ports import Engine, Interceptor, Provider, Wire
-from gateway.server import agents, plugins
+from gateway.server import agents, plugins, toolbox
 from gateway.server.calls import Calls
 from gateway.server.ledgers import open_ledger
 from gateway.server.mirrors import open_mirror
@@ -56,7 +55,7 @@ def assemble(settings: Settings) -> Service:
     """Raises `SettingsError` or `PluginError`. Does no I/O on the network; the ledger is not started."""
     config, place = settings.file, str(settings.config)
     plugins.look_in(settings.config.parent)
-    tools = _tools(settings, place)
+    tools = toolbox.make(settings)
     upstreams = {
         name: _upstream(name, row, tools, place) for name, row in _provider_rows(settings).items()
     }
@@ -106,7 +105,7 @@ def _wire(name: str, settings: Settings) -> Wire:
 def _provider_rows(settings: Settings) -> dict[str, ProviderRow]:
     if settings.file.providers is not None:
         return settings.file.providers
-    every_tool = tuple(_tool_rows(settings))
+    every_tool = tuple(toolbox.rows(settings))
     rows = {"demo": ProviderRow(type="demo", models=_DEMO_MODELS, tools=every_tool)}
     for name, (kind, variable, url) in _KNOWN.items():
         if key := settings.environ.get(variable):
@@ -115,31 +114,6 @@ def _provider_rows(settings: Settings) -> dict[str, ProviderRow]:
                 {"type": kind, "api_key": key, "base_url": base_url, "tools": every_tool}
             )
     return rows
-
-
-def _tool_rows(settings: Settings) -> dict[str, tuple[str, Mapping[str, object]]]:
-    """Kind and configuration of each tool, by name. Those that need no configuration are always there."""
-    rows: dict[str, tuple[str, Mapping[str, object]]] = {
-        "current_time": ("current_time", {}),
-        "calculator": ("calculator", {}),
-    }
-    if settings.searxng_url:
-        rows["web_search"] = ("web_search", {"backend": "searxng", "url": settings.searxng_url})
-    elif settings.brave_api_key:
-        rows["web_search"] = ("web_search", {"backend": "brave", "api_key": settings.brave_api_key})
-    return rows | {name: (row.type, row.own()) for name, row in settings.file.tools.items()}
-
-
-def _tools(settings: Settings, place: str) -> dict[str, Tool]:
-    tools: dict[str, Tool] = {}
-    for name, (kind, config) in _tool_rows(settings).items():
-        try:
-            tool = builtin.build(kind, config)
-            tool.name = name  # a row's name is what models and notifications call it by
-            tools[name] = tool
-        except ValueError as error:
-            raise SettingsError(f"{place}: tools.{name}: {error}") from None
-    return tools
 
 
 def _upstream(name: str, row: ProviderRow, tools: Mapping[str, Tool], place: str) -> Upstream:

@@ -2,11 +2,17 @@
 
 import importlib
 import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
 from importlib.metadata import entry_points, packages_distributions
 from pathlib import Path
+from typing import TypeVar
 
 DISTRIBUTION = "sluice-gateway"
 PACKAGES = ("gateway", "adapters", "keys")
+
+T = TypeVar("T")
 
 
 class PluginError(Exception):
@@ -60,6 +66,33 @@ def attribute(name: str) -> object:
         raise PluginError(f"{name!r} cannot be loaded: {error}") from error
     except (ImportError, AttributeError) as error:
         raise PluginError(f"{name!r} cannot be loaded: {error}") from error
+
+
+def run(problem: str, call: Callable[[], T]) -> T:
+    """Runs the operator's code, whose faults stop the start with one line like any other
+    setting. Raises `PluginError`."""
+    try:
+        return call()
+    except PluginError:
+        raise
+    except Exception as error:  # anything: it is not ours
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"{problem}: {message}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """The last line of the operator's own code that led to it, where there is one."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_NOT_THEIRS):
+            return f" ({frame.filename}:{frame.lineno})"
+    return ""
+
+
+_NOT_THEIRS = (
+    "<",
+    str(Path(__file__).parent),
+    *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")},
+)
 
 
 def check_ownership() -> None:

@@ -1,6 +1,6 @@
 """What a tool is: the one interface that the tool loop knows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,8 +18,17 @@ class ToolContext:
     request_id: str
     call_id: str
     email: str
+    """Of the key's user."""
     report: Callable[[str, float | None, float | None], None]
     """Tell the caller how far it is: message, progress, total. Safe to call at any rate."""
+    key_name: str = ""
+    """What the key is called, so that one user's keys can be told apart."""
+    caller: str | None = None
+    """The telephone number of who speaks, where the client tells it."""
+    conversation: str | None = None
+    """The client's name for the conversation."""
+    user: str | None = None
+    """The person behind the client, where the client is trusted to say so."""
 
 
 class Tool(Protocol):
@@ -43,3 +52,24 @@ class Closable(Protocol):
     """What a tool is besides when it holds connections."""
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Foreign(Protocol):
+    """What a tool is besides when a server runs it that is not the operator's own work."""
+
+    server: str
+    """Its name in the settings; callers see it with the tool's calls."""
+    trusted: bool
+    """Whether models may take its results as they are, without the words that warn of them."""
+
+
+@runtime_checkable
+class Toolbox(Protocol):
+    """Tools that come and go while the gateway runs, as those of a server elsewhere do."""
+
+    name: str
+
+    def tools(self) -> Sequence[Tool]:
+        """Those there are at present, under names that are theirs alone."""
+        ...

@@ -1,0 +1,63 @@
+"""Tools from the rows of `tools` in `sluice.yaml`, of whatever type they are."""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from gateway.engine.tools import builtin, fields
+from gateway.engine.tools.python import PythonTool
+from gateway.engine.tools.tool import Tool
+from gateway.server import plugins
+from gateway.server.settings import Settings, SettingsError
+
+_TYPES = (*builtin.TYPES, "python")
+
+
+def rows(settings: Settings) -> dict[str, tuple[str, Mapping[str, object]]]:
+    """Type and configuration of each tool, by name. Those that need no configuration are always there."""
+    found: dict[str, tuple[str, Mapping[str, object]]] = {
+        "current_time": ("current_time", {}),
+        "calculator": ("calculator", {}),
+    }
+    if settings.searxng_url:
+        found["web_search"] = ("web_search", {"backend": "searxng", "url": settings.searxng_url})
+    elif settings.brave_api_key:
+        key = settings.brave_api_key
+        found["web_search"] = ("web_search", {"backend": "brave", "api_key": key})
+    return found | {name: (row.type, row.own()) for name, row in settings.file.tools.items()}
+
+
+def make(settings: Settings) -> dict[str, Tool]:
+    """All of them, by the names of their rows. Raises `SettingsError`; connects to nothing."""
+    tools: dict[str, Tool] = {}
+    for name, (kind, config) in rows(settings).items():
+        try:
+            tools[name] = _make(name, kind, config)
+        except (ValueError, plugins.PluginError) as error:
+            raise SettingsError(f"{settings.config}: tools.{name}: {error}") from None
+    return tools
+
+
+def _make(name: str, kind: str, config: Mapping[str, object]) -> Tool:
+    match kind:
+        case "python":
+            return _python(name, config)
+        case _ if kind not in builtin.TYPES:
+            raise ValueError(f"type: no such type of tool{fields.hint(kind, _TYPES)}")
+        case _:
+            tool = builtin.build(kind, config)
+            tool.name = name  # a row's name is what models and notifications call it by
+            return tool
+
+
+def _python(name: str, config: Mapping[str, object]) -> Tool:
+    call = config.get("call")
+    if not isinstance(call, str):
+        raise ValueError("call: expected module:function, like 'my_tools:find_order'")
+    function = plugins.run(f"call: {call!r} cannot be loaded", lambda: plugins.attribute(call))
+    if not callable(function) or isinstance(function, type):
+        raise ValueError(f"call: {call!r} is no function")
+    rest = {field: value for field, value in config.items() if field != "call"}
+    try:
+        return PythonTool(name, cast(Callable[..., object], function), rest)
+    except ValueError as error:
+        raise ValueError(f"call: {call!r}: {error}") from error

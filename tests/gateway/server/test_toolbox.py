@@ -1,0 +1,79 @@
+"""Rows of tools, up to what a client sees of them."""
+
+import json
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway.server import toolbox
+from gateway.server.settings import Settings, SettingsError
+from tests.servers.gateway import Gateway
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def settings(folder: Path, tools: str) -> Settings:
+    file = folder / "sluice.yaml"
+    file.write_text(f"tools:\n  find: {tools}\n")
+    return Settings.load({"SLUICE_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{ type: python }", "call: expected module:function, like 'my_tools:find_order'"),
+        ("{ type: python, call: 3 }", "call: expected module:function"),
+        ("{ type: python, call: nowhere }", "expected module:attribute, got 'nowhere'"),
+        ("{ type: python, call: 'no_module:f' }", "there is no module 'no_module' in the"),
+        ("{ type: python, call: 'json:nothing' }", "has no attribute 'nothing'"),
+        ("{ type: python, call: 'json:__doc__' }", "call: 'json:__doc__' is no function"),
+        ("{ type: python, call: 'json:JSONEncoder' }", "call: 'json:JSONEncoder' is no function"),
+        ("{ type: python, call: 'json:dumps' }", "call: 'json:dumps': its parameter"),
+        ("{ type: pyton }", "type: no such type of tool; did you mean 'python'?"),
+    ],
+)
+def test_a_wrong_row_stops_the_start_with_one_line(row: str, message: str, tmp_path: Path) -> None:
+    found = settings(tmp_path, row)
+    with pytest.raises(SettingsError) as wrong:
+        toolbox.make(found)
+    assert message in str(wrong.value)
+    assert str(wrong.value).startswith(f"{tmp_path}/sluice.yaml: tools.find: ")
+    assert "\n" not in str(wrong.value)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway, None, None]:
+    folder = tmp_path_factory.mktemp("shop")
+    shutil.copy(EXAMPLES / "python-tool" / "my_tools.py", folder)
+    with Gateway(folder, (EXAMPLES / "python-tool" / "sluice.yaml").read_text()) as running:
+        yield running
+
+
+def ask(client: httpx2.Client, text: str, model: str = "shop") -> list[dict[str, object]]:
+    """The notifications of an answer, which has to be whole."""
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": text}]}
+    told = []
+    with client.stream("POST", "/v1/chat/completions", json=body) as response:
+        lines = [line.removeprefix("data: ") for line in response.iter_lines() if line]
+    assert lines[-1] == "[DONE]"
+    for line in lines:
+        if line.startswith("{") and (found := json.loads(line).get("tool_notification")):
+            told.append(found)
+    return told
+
+
+def test_the_example_of_a_python_tool_knows_its_customer(shop: Gateway) -> None:
+    with shop.client(shop.key("ada@example.com")) as ada:
+        told = ask(ada, "find order A-1")
+    [result] = [note for note in told if note["tool"] == "find_order" and "result" in note]
+    assert result["status"] == "completed"
+    assert json.loads(str(result["result"]))["customer"] == "ada@example.com"
+    progress = [note["progress"] for note in told if note["status"] == "progress"]
+    assert progress == [1, 2, 3]
+    with shop.client(shop.key("bob@example.com")) as bob:
+        told = ask(bob, "find order A-1")
+    [result] = [note for note in told if note["tool"] == "find_order" and "result" in note]
+    assert (result["status"], result["result"]) == ("failed", "The customer has no order 'A-1'.")
