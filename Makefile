@@ -3,7 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help install dev serve format check test test-fast test-clients goldens lock clean
+# Frameworks that cannot live together: each is tested in .envs/agents-<name>.
+AGENTS := pydantic-ai
+
+.PHONY: help install dev serve format check test test-fast test-clients test-agents $(AGENTS:%=test-%) \
+  goldens lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -46,12 +50,25 @@ check: .venv/installed-dev ## Format, lint, types, and who may import whom.
 
 test: .venv/installed-dev ## All tests. They reach no network but the package registries.
 	@$(BIN)/python -m pytest -n 4 --dist loadgroup
+	@$(MAKE) --no-print-directory test-agents
 
 test-fast: .venv/installed-dev ## All but the vendors' SDKs and the faults.
 	@$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not clients and not faults"
 
 test-clients: .venv/installed-dev ## Only the vendors' SDKs, old and new.
 	@$(BIN)/python -m pytest -m clients
+
+test-agents: $(AGENTS:%=test-%) ## Only agents as engines, each framework in an environment of its own.
+
+$(AGENTS:%=test-%): test-%: .envs/agents-%/installed
+	@.envs/agents-$*/bin/python -m pytest tests/agents/$*
+
+.envs/agents-%/installed: tests/agents/%/requirements.txt pyproject.toml
+	@echo "Installing $* into .envs (a minute at the first time)"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
 
 goldens: .venv/installed-dev ## Write the golden files anew; read the difference before you commit it.
 	@$(BIN)/python tests/goldens/write.py
@@ -62,6 +79,11 @@ lock: .venv/installed-dev ## Take new versions of everything into the lock files
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --extra test --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	@for name in $(AGENTS); do \
+	  $(BIN)/uv pip compile -q -U --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	    --extra test pyproject.toml tests/agents/$$name/requirements.in -c requirements-dev.lock \
+	    -o tests/agents/$$name/requirements.txt || exit 1; \
+	done
 
 clean: ## Remove environments and caches; data stays.
 	@rm -rf .venv .envs .cache

@@ -1,0 +1,1 @@
+"""Agents of frameworks as engines: one file per framework, which imports it."""
