@@ -330,3 +330,12 @@ class Mirror(Protocol):
     def reconcile(self, *, repair: bool) -> Iterator[str]:
         """Compares the ids on both sides."""
         ...
+
+    def repair_dashboard(self) -> Iterator[str]:
+        """Draws anew what shows the month, where somebody spoilt it."""
+        ...
+
+    def audit(self, reference: str | None, limit: int, /) -> Iterator[Mapping[str, object]]:
+        """Changes of keys that people made in the medium, the newest last, as JSON; of one key, if it is
+        named as in `Ledger.key`. Raises `KeyError` for a key that there is not."""
+        ...

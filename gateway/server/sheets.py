@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Protocol, cast
+from typing import Annotated, cast
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -20,14 +20,6 @@ sheets_app = typer.Typer(
 )
 
 _PATIENCE = 5.0
-
-
-class Sheets(Mirror, Protocol):
-    """What only a spreadsheet can do."""
-
-    def repair_dashboard(self) -> Iterator[str]: ...
-
-    def audit(self, key: str | None, limit: int, /) -> Iterator[Mapping[str, object]]: ...
 
 
 @sheets_app.command("init")
@@ -138,12 +130,12 @@ def _settings(context: typer.Context) -> Settings:
 
 
 @contextmanager
-def _mirror(settings: Settings) -> Iterator[Sheets]:
+def _mirror(settings: Settings) -> Iterator[Mirror]:
     ledger = open_ledger(settings)
     try:
         mirror = open_mirror(settings, ledger)
         assert mirror is not None  # `_settings` has seen to it
-        yield cast(Sheets, mirror)
+        yield mirror
     except BrokenPipeError:
         raise
     except OSError as error:

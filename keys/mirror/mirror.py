@@ -141,11 +141,7 @@ class SheetsMirror(Mirror):
         """Raises `SheetError`."""
         return redraw(self.book)
 
-    def audit(
-        self, reference: str | None = None, limit: int = 100
-    ) -> Iterator[Mapping[str, object]]:
-        """What was changed in the spreadsheet, as JSON, the newest last. Raises `KeyError` for a key
-        that there is not."""
+    def audit(self, reference: str | None, limit: int, /) -> Iterator[Mapping[str, object]]:
         key_id = None if reference is None else self.book.ledger.key(reference).id
         self.book.change(tables.prepare)
         with self.book.reading() as connection:
