@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from gateway.engine.tools import builtin, fields
+from gateway.engine.tools.http import HttpTool
 from gateway.engine.tools.python import PythonTool
 from gateway.engine.tools.tool import Tool
 from gateway.server import plugins
 from gateway.server.settings import Settings, SettingsError
 
-_TYPES = (*builtin.TYPES, "python")
+_TYPES = (*builtin.TYPES, "http", "python")
 
 
 def rows(settings: Settings) -> dict[str, tuple[str, Mapping[str, object]]]:
@@ -41,6 +42,8 @@ def _make(name: str, kind: str, config: Mapping[str, object]) -> Tool:
     match kind:
         case "python":
             return _python(name, config)
+        case "http":
+            return HttpTool(name, config)
         case _ if kind not in builtin.TYPES:
             raise ValueError(f"type: no such type of tool{fields.hint(kind, _TYPES)}")
         case _:

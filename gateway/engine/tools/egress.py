@@ -183,18 +183,41 @@ class Egress:
         headers: Mapping[str, str] | None = None,
         types: Collection[str] = TYPES,
     ) -> Answer:
-        """POST of a JSON value. A redirect is refused: the body is for this server alone."""
-        target = _parse(url)
+        """POST of a JSON value, as `send` does it."""
+        return await self.send("POST", url, value=value, headers=headers, types=types)
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        value: object = None,
+        headers: Mapping[str, str] | None = None,
+        types: Collection[str] = TYPES,
+    ) -> Answer:
+        """A request that may change something, with a JSON value unless that is None. A redirect is
+        refused: the request is for this server alone."""
+        target, sent = _parse(url), dict(headers or {})
+        if query:
+            target = target.update_query(query)
+        data = None
+        if value is not None:
+            data = orjson.dumps(value)
+            sent["Content-Type"] = "application/json"
         self._check(target, listed=True)
-        sent = {**(headers or {}), "Content-Type": "application/json"}
         try:
             async with asyncio.timeout(self._timeout):
-                answer = await self._request(target, sent, types, orjson.dumps(value))
+                answer = await self._request(target, sent, types, data, method)
         except TimeoutError as error:
             raise _late(target, self._timeout) from error
         if isinstance(answer, URL):
             raise EgressRefused(f"{target.host} redirects a request that may not be redirected.")
         return answer
+
+    def check(self, url: str) -> None:
+        """Raises `EgressRefused` if the URL alone gives away that it would be refused. Does no I/O."""
+        self._check(_parse(url), listed=True)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -220,11 +243,12 @@ class Egress:
         headers: Mapping[str, str],
         types: Collection[str],
         data: bytes | None = None,
+        method: str = "GET",
     ) -> "Answer | URL":
         """One request, already checked: the answer, or where a redirect points to."""
         try:
             async with self._open().request(
-                "GET" if data is None else "POST",
+                method,
                 url,
                 headers={"Accept": ", ".join(sorted(types)), **headers},
                 data=data,
@@ -245,6 +269,8 @@ class Egress:
 
     async def _read(self, response: aiohttp.ClientResponse, types: Collection[str]) -> Answer:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if response.status in (204, 205):  # have no body, hence no type
+            return Answer(str(response.url), response.status, kind, b"")
         fits = kind in types or (kind.endswith("+json") and "application/json" in types)
         if not fits and response.ok:
             response.close()

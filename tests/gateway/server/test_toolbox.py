@@ -1,5 +1,6 @@
 """Rows of tools, up to what a client sees of them."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Generator
@@ -11,6 +12,7 @@ import pytest
 from gateway.server import toolbox
 from gateway.server.settings import Settings, SettingsError
 from tests.servers.gateway import Gateway
+from tests.servers.scripted import Exchange, answer, scripted
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -77,3 +79,43 @@ def test_the_example_of_a_python_tool_knows_its_customer(shop: Gateway) -> None:
         told = ask(bob, "find order A-1")
     [result] = [note for note in told if note["tool"] == "find_order" and "result" in note]
     assert (result["status"], result["result"]) == ("failed", "The customer has no order 'A-1'.")
+
+
+async def test_a_row_of_an_http_tool_asks_the_service_and_keeps_its_secret(tmp_path: Path) -> None:
+    async def serve(exchange: Exchange) -> None:
+        said = {"path": exchange.path, "for": exchange.headers["x-customer"], "status": "sent"}
+        said["token"] = exchange.headers["authorization"]
+        await exchange.send(answer(200, json.dumps(said).encode()))
+
+    def run(url: str) -> tuple[list[dict[str, object]], str]:
+        place = url.removeprefix("http://")
+        config = f"""
+providers: {{ demo: {{ type: demo, tools: [find_order] }} }}
+tools:
+  find_order:
+    type: http
+    description: Finds an order by its number.
+    url: "{url}/orders/{{number}}"
+    parameters: {{ properties: {{ number: {{ type: string }} }}, required: [number] }}
+    headers: {{ Authorization: "Bearer ${{SHOP_TOKEN}}" }}
+    context: {{ X-Customer: email }}
+    allow: ["{place}"]
+"""
+        with Gateway(tmp_path, config, {"SHOP_TOKEN": "shop-token-0815"}) as gateway:
+            with gateway.client(gateway.key("ada@example.com")) as client:
+                told = ask(client, 'find order "A-1"', "demo/demo-fast")
+            return told, "".join(gateway.log)
+
+    async with scripted(serve) as upstream:
+        told, log = await asyncio.to_thread(run, upstream.url)
+        [exchange] = upstream.exchanges
+    assert exchange.headers["authorization"] == "Bearer shop-token-0815"
+    assert [note["status"] for note in told] == ["started", "completed"]
+    said = json.loads(str(told[1]["result"]))
+    assert said == {
+        "path": "/orders/A-1",
+        "for": "ada@example.com",
+        "status": "sent",
+        "token": "[secret]",
+    }
+    assert "shop-token" not in json.dumps(told) + log
