@@ -25,6 +25,7 @@ from gateway.server.assembly import assemble, wires
 from gateway.server.conformance import Conformance
 from gateway.server.counting import CountEndpoint
 from gateway.server.embeddings import EmbeddingEndpoint
+from gateway.server.openapi import Documentation
 from gateway.server.routes import (
     CallEndpoint,
     list_models,
@@ -79,7 +80,7 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
         calls += [Route(path, call, methods=["POST"]) for path in wire.paths]
         calls += [Route(path, count, methods=["POST"]) for path in wire.count_paths]
     embeddings = EmbeddingEndpoint(service)
-    return [
+    routes = [
         *calls,
         *(Route(path, embeddings, methods=["POST"]) for path in embeddings.paths),
         *_model_routes(),
@@ -88,6 +89,7 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
         Route("/healthz", show_health),
         Route("/readyz", show_readiness),
     ]
+    return [*routes, *Documentation(routes).routes()]
 
 
 def _model_routes() -> list[BaseRoute]:

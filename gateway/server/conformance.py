@@ -25,6 +25,7 @@ from gateway.records import ApiKey, Call, Dialect
 from gateway.request import ChatRequest
 from gateway.server import body
 from gateway.server.auth import authenticate
+from gateway.server.operations import Operation, listing, operation
 from gateway.server.routes import failure, json_response
 from gateway.server.service import Service
 from gateway.sse import HEARTBEAT, dump
@@ -112,6 +113,22 @@ class Conformance:
             Route("/v1/conformance/{probe}/{path:path}", self.call, methods=["POST"]),
         ]
 
+    @operation(
+        Operation(
+            summary="The catalogue of streams to test a client on",
+            answer=listing(
+                {
+                    "type": "object",
+                    "required": ["name", "about", "expected"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "about": {"type": "string"},
+                        "expected": {"type": "object"},
+                    },
+                }
+            ),
+        )
+    )
     async def list(self, request: Request) -> Response:
         """What there is, and what a client should make of it."""
         await authenticate(request.headers, self._service.ledger)
@@ -127,6 +144,21 @@ class Conformance:
             }
         )
 
+    @operation(
+        Operation(
+            summary="Replay one of them",
+            query={
+                "probe": {"type": "string", "description": "its name"},
+                "wire": {"type": "string", "default": "chat"},
+                "dialect": {"enum": [str(dialect) for dialect in Dialect]},
+                "cut": {"type": "integer", "minimum": 1, "description": "bytes in a piece"},
+                "pause": {"type": "integer", "minimum": 0, "description": "milliseconds after it"},
+                "comments": {"enum": ["0", "1"]},
+            },
+            stream="What the wire makes of the probe.",
+            streams_only=True,
+        )
+    )
     async def stream(self, request: Request) -> Response:
         """`probe`, as `wire` and `dialect` write it, in pieces of `cut` bytes with `pause` milliseconds
         after each, with a comment between any two frames if `comments` is 1."""
@@ -148,6 +180,13 @@ class Conformance:
             )
         return _streamed(wire, call, _pieces(data, cut, pause))
 
+    @operation(
+        Operation(
+            summary="Replay one of them as the answer to a call",
+            request={"type": "object"},
+            stream="What the wire makes of the probe.",
+        )
+    )
     async def call(self, request: Request) -> Response:
         """The probe as an answer to a call: with `/v1/conformance/PROBE` for a base URL any SDK gets
         it, streamed or not, and a failure before the first word as a status."""

@@ -17,6 +17,7 @@ from gateway.records import ApiKey
 from gateway.request import ChatRequest, function_name, plain
 from gateway.server import body, tokens
 from gateway.server.auth import authenticate
+from gateway.server.operations import Operation
 from gateway.server.routes import failure, json_response, unless_gone
 from gateway.server.service import Service
 
@@ -32,6 +33,15 @@ class CountEndpoint:
     def __init__(self, wire: Wire, service: Service) -> None:
         self._wire = wire
         self._service = service
+
+    @property
+    def operation(self) -> Operation:
+        told = self._wire.describe()
+        return Operation(
+            summary="How many tokens a request would send",
+            request=told.request,
+            error=told.error,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)

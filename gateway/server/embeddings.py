@@ -34,6 +34,7 @@ from gateway.server.account import Account
 from gateway.server.auth import authenticate
 from gateway.server.calls import new_id
 from gateway.server.interceptors.meter import Meter
+from gateway.server.operations import Operation, listing
 from gateway.server.routes import failure, log_row, plain_failure, unless_gone
 from gateway.server.service import Service
 from gateway.sse import dump
@@ -65,6 +66,10 @@ class EmbeddingEndpoint:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+
+    @property
+    def operation(self) -> Operation:
+        return Operation(summary="Texts to vectors", request=_request_schema(), answer=_ANSWER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -260,3 +265,42 @@ def _unpack(vector: Sequence[float] | str) -> Sequence[float]:
         return vector
     data = base64.b64decode(vector)
     return struct.unpack(f"<{len(data) // 4}f", data)
+
+
+def _request_schema() -> Json:
+    text: Json = {"type": "string", "minLength": 1}
+    ids: Json = {"type": "array", "minItems": 1, "items": {"type": "integer"}}
+    inputs = [text, {"type": "array", "minItems": 1, "items": text}, ids]
+    several = {"type": "array", "minItems": 1, "maxItems": _MOST_INPUTS, "items": ids}
+    fields = _Fields.model_json_schema()
+    return {
+        "type": "object",
+        "required": ["model", "input"],
+        "properties": {**fields["properties"], "input": {"anyOf": [*inputs, several]}},
+    }
+
+
+_ANSWER = listing(
+    {
+        "type": "object",
+        "required": ["object", "index", "embedding"],
+        "properties": {
+            "object": {"const": "embedding"},
+            "index": {"type": "integer"},
+            "embedding": {
+                "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}]
+            },
+        },
+    },
+    {
+        "model": {"type": "string"},
+        "usage": {
+            "type": "object",
+            "required": ["prompt_tokens", "total_tokens"],
+            "properties": {
+                "prompt_tokens": {"type": "integer"},
+                "total_tokens": {"type": "integer"},
+            },
+        },
+    },
+)

@@ -34,6 +34,7 @@ from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
 from gateway.server.interceptors.meter import Meter
 from gateway.server.interceptors.notifications import show_tools
+from gateway.server.operations import Operation, listing, operation, thing
 from gateway.server.pipeline import Delivery, run
 from gateway.server.report import row_fields
 from gateway.server.service import Service
@@ -51,6 +52,17 @@ class CallEndpoint:
     def __init__(self, wire: Wire, service: Service) -> None:
         self._wire = wire
         self._service = service
+
+    @property
+    def operation(self) -> Operation:
+        told = self._wire.describe()
+        return Operation(
+            summary=told.summary,
+            request=told.request,
+            answer=told.answer,
+            error=told.error,
+            stream=told.stream,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -355,18 +367,38 @@ def json_response(content: object, status: int = 200) -> Response:
     return Response(dump(content), status_code=status, media_type="application/json")
 
 
+_MODEL = thing(
+    "model",
+    ("id", "created", "owned_by"),
+    {
+        "id": {"type": "string"},
+        "created": {"type": "integer"},
+        "owned_by": {"type": "string"},
+        "name": {"type": "string"},
+    },
+)
+
+
+@operation(Operation(summary="Which models can be asked for", answer=listing(_MODEL)))
 async def list_models(request: Request) -> Response:
     service: Service = request.app.state.service
     key = await authenticate(request.headers, service.ledger)
     return json_response({"object": "list", "data": await service.models.list(key.tier)})
 
 
+@operation(Operation(summary="One model", answer=_MODEL))
 async def show_model(request: Request) -> Response:
     service: Service = request.app.state.service
     key = await authenticate(request.headers, service.ledger)
     return json_response(service.models.describe(request.path_params["name"], key.tier))
 
 
+@operation(
+    Operation(
+        summary="The usage row of one request of this key",
+        answer=thing("usage", ("request_id", "status"), {"request_id": {"type": "string"}}),
+    )
+)
 async def show_usage(request: Request) -> Response:
     """The caller's own usage row of one request."""
     service: Service = request.app.state.service
@@ -378,11 +410,13 @@ async def show_usage(request: Request) -> Response:
     return json_response({"object": "usage", **row_fields(row)})
 
 
+@operation(Operation(summary="Whether the process answers", open=True))
 async def show_health(request: Request) -> Response:
     """The process answers. Says nothing of what it depends on: restarting would not mend that."""
     return json_response({"status": "ok"})
 
 
+@operation(Operation(summary="Whether to send requests here", open=True))
 async def show_readiness(request: Request) -> Response:
     """Whether to send requests here."""
     service: Service = request.app.state.service

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from adapters.wires.anthropic_messages.answer import render
+from adapters.wires.anthropic_messages.description import describe
 from adapters.wires.anthropic_messages.encoder import MessagesEncoder
 from adapters.wires.anthropic_messages.parts import error_body
 from adapters.wires.anthropic_messages.request import parse
 from gateway.events import Error
 from gateway.outcome import Outcome
-from gateway.ports import Encoder, Wire
+from gateway.ports import Description, Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest
 
@@ -40,3 +41,6 @@ class AnthropicMessagesWire(Wire):
 
     def headers(self, request_id: str, /) -> Mapping[str, str]:
         return {"request-id": request_id}
+
+    def describe(self) -> Description:
+        return describe()

@@ -38,7 +38,7 @@ _BUDGETS = ((4096, "low"), (16384, "medium"))
 """Tokens of thinking below which an effort is called so."""
 
 
-class _Fields(BaseModel):
+class Fields(BaseModel):
     """Types and ranges as Anthropic documents them. Strict: `"yes"` is no boolean."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
@@ -59,7 +59,7 @@ class _Fields(BaseModel):
 
 def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     try:
-        fields = _Fields.model_validate(body)
+        fields = Fields.model_validate(body)
     except ValidationError as error:
         raise _translate(error) from None
     if "messages" not in body:
@@ -82,7 +82,7 @@ def parse(body: Mapping[str, object], size: int) -> ChatRequest:
     )
 
 
-def _options(fields: _Fields) -> dict[str, object]:
+def _options(fields: Fields) -> dict[str, object]:
     options: dict[str, object] = {"max_tokens": fields.max_tokens}
     if fields.temperature is not None:
         options["temperature"] = fields.temperature
@@ -106,7 +106,7 @@ def _options(fields: _Fields) -> dict[str, object]:
     return options
 
 
-def _effort(fields: _Fields) -> str | None:
+def _effort(fields: Fields) -> str | None:
     """How much is thought, in OpenAI's one word for it. A model that decides by itself is told nothing."""
     match (fields.output_config or {}).get("effort"):
         case None:
