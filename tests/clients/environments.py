@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent.parent / ".envs"
 OLD_REQUIREMENTS = HERE / "requirements-openai-1.40.txt"
-NODE_FILES = tuple(HERE / "node" / name for name in ("package.json", "package-lock.json", ".npmrc"))
+NODE_FILES = ("package.json", "package-lock.json", ".npmrc")
 LEAST_NODE = 20
 
 
@@ -37,8 +37,8 @@ def old_python() -> Path:
     return folder / "bin" / "python"
 
 
-def node() -> tuple[Path, Path]:
-    """Node.js, and a folder in which it finds `openai` and, as `openai-4`, its version 4."""
+def node(name: str = "node") -> tuple[Path, Path]:
+    """Node.js, and a folder in which it finds what `tests/clients/<name>/package.json` names."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         absent = "npm" if program else "node"
@@ -48,15 +48,16 @@ def node() -> tuple[Path, Path]:
     version = _run(program, "--version").strip()
     if int(version.removeprefix("v").split(".")[0]) < LEAST_NODE:
         raise Missing(f"The tests need Node.js {LEAST_NODE} or newer; this is {version}.")
-    folder = ENVIRONMENTS / "node"
+    folder = ENVIRONMENTS / name
+    files = [HERE / name / file for file in NODE_FILES]
 
     def build() -> None:
         folder.mkdir(parents=True)
-        for file in NODE_FILES:
+        for file in files:
             shutil.copy(file, folder)
         _run(npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts", cwd=folder)
 
-    _keep(folder, b"\0".join(file.read_bytes() for file in NODE_FILES), build)
+    _keep(folder, b"\0".join(file.read_bytes() for file in files), build)
     return Path(program), folder
 
 
