@@ -157,7 +157,10 @@ class _Conversation:
         match row.get("role"):
             case "system" | "developer":
                 blocks = self._native(row, path)
-                self._add_system(_content(row, path) if blocks is None else blocks)
+                if blocks is not None and self._turns:
+                    self._add("system", blocks)
+                else:
+                    self._add_system(_content(row, path) if blocks is None else blocks)
             case "user":
                 blocks = self._native(row, path)
                 if blocks is None:

@@ -52,7 +52,11 @@ def _message(message: object, place: str) -> list[Message]:
             return _Assistant().read(_blocks(content, place_), place_)
         case "system":
             row = _system(content, place_)
-            return [] if row is None else [row]
+            if row is None:
+                return []
+            # In the midst of a conversation only some models of Anthropic's know it: this client's does.
+            blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+            return [{**row, NATIVE: blocks}]
         case _:
             raise wrong(f"{place}.role", "'user', 'assistant' or 'system'")
 

@@ -449,6 +449,11 @@ CONVERSATIONS = {
         ),
         user(text("And?")),
     ],
+    "the system in between": [
+        user(text("Go")),
+        {"role": "system", "content": [text("Be brief.", cache_control=CACHE)]},
+        user(text("And?")),
+    ],
     "a block yet to be invented": [
         user(text("Go"), {"type": "hologram", "data": "x"}),
         assistant({"type": "hologram", "data": "y"}),
