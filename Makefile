@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Frameworks that cannot live together: each is tested in .envs/agents-<name>.
-AGENTS := pydantic-ai
+AGENTS := llamaindex pydantic-ai
 
 .PHONY: help install dev serve format check test test-fast test-clients test-agents $(AGENTS:%=test-%) \
   goldens lock clean
@@ -60,7 +60,9 @@ test-clients: .venv/installed-dev ## Only the vendors' SDKs, old and new.
 
 test-agents: $(AGENTS:%=test-%) ## Only agents as engines, each framework in an environment of its own.
 
-$(AGENTS:%=test-%): test-%: .envs/agents-%/installed
+$(AGENTS:%=test-%): test-%: .venv/installed-dev .envs/agents-%/installed
+	@adapter=adapters/agents/$(subst -,_,$*).py; test ! -f $$adapter || \
+	  $(BIN)/mypy --python-executable .envs/agents-$*/bin/python --cache-dir .cache/mypy-$* $$adapter
 	@.envs/agents-$*/bin/python -m pytest tests/agents/$*
 
 .envs/agents-%/installed: tests/agents/%/requirements.txt pyproject.toml
