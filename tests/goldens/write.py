@@ -11,6 +11,7 @@ from adapters.wires.anthropic_messages import AnthropicMessagesWire
 from adapters.wires.native import NativeWire
 from adapters.wires.openai_chat import OpenAIChatWire
 from adapters.wires.openai_completions import OpenAICompletionsWire
+from adapters.wires.openai_responses import OpenAIResponsesWire
 from gateway.events import Error, ToolCallStart
 from gateway.ports import Wire
 from gateway.records import ApiKey, Call, Dialect
@@ -24,6 +25,7 @@ WIRES: Mapping[str, Wire] = {
     "native": NativeWire(),
     "openai_chat": OpenAIChatWire(),
     "openai_completions": OpenAICompletionsWire(),
+    "openai_responses": OpenAIResponsesWire(),
 }
 """By the names of their entry points."""
 
