@@ -127,6 +127,10 @@ class Wire(Protocol):
     """The word for it in usage rows."""
     paths: ClassVar[Sequence[str]]
     """Where it is served, by POST."""
+    shared_paths: ClassVar[Sequence[str]] = ()
+    """Where, by POST, another wire is served as well, and this one is for the bodies that it `claims`."""
+    probe_paths: ClassVar[Sequence[str]] = ()
+    """Where a GET is answered that asks only whether anybody is there."""
     count_paths: ClassVar[Sequence[str]] = ()
     """Where it is told, by POST, how many tokens a request would send."""
     stored_paths: ClassVar[Sequence[str]] = ()
@@ -139,6 +143,10 @@ class Wire(Protocol):
     status and no frame; None for what the settings say."""
     heartbeat: ClassVar[float | None] = None
     """Seconds of silence in a stream that its clients bear, where that is less than the settings say."""
+
+    def claims(self, body: Mapping[str, object], key: ApiKey, /) -> bool:
+        """Whether a body on `shared_paths` is in this format."""
+        return False
 
     def parse(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
         """`size` is the body's in bytes. Raises `InvalidRequest` naming the parameter, or `Notice`."""

@@ -75,9 +75,13 @@ def create_app(settings: Settings) -> Starlette:
 def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
     calls: list[BaseRoute] = []
     served = wires(settings)
+    owned = {path for wire in served for path in wire.paths}
     for wire in served:
-        call, count = CallEndpoint(wire, service), CountEndpoint(wire, service)
-        calls += [Route(path, call, methods=["POST"]) for path in wire.paths]
+        count = CountEndpoint(wire, service)
+        for path in (*wire.paths, *(path for path in wire.shared_paths if path not in owned)):
+            guests = [other for other in served if other is not wire and path in other.shared_paths]
+            calls.append(Route(path, CallEndpoint(wire, service, guests), methods=["POST"]))
+        calls += [Route(path, show_health, methods=["GET"]) for path in wire.probe_paths]
         calls += [Route(path, count, methods=["POST"]) for path in wire.count_paths]
     embeddings = EmbeddingEndpoint(service)
     routes = [

@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypedDict, TypeVar
 
@@ -49,9 +49,11 @@ T = TypeVar("T")
 class CallEndpoint:
     """Serves calls in one wire's format, from the key to the settled row. An ASGI app."""
 
-    def __init__(self, wire: Wire, service: Service) -> None:
+    def __init__(self, wire: Wire, service: Service, guests: Sequence[Wire] = ()) -> None:
+        """`guests`: wires that share the path, and are asked for each body whether it is theirs."""
         self._wire = wire
         self._service = service
+        self._guests = guests
 
     @property
     def operation(self) -> Operation:
@@ -77,9 +79,8 @@ class CallEndpoint:
             return
         request_id = new_id()
         with logs.request(request_id):
-            await _Exchange(self._wire, self._service, key, request_id, headers).serve(
-                scope, receive, send
-            )
+            exchange = _Exchange(self._wire, self._service, key, request_id, headers, self._guests)
+            await exchange.serve(scope, receive, send)
 
 
 class _Intended(TypedDict, total=False):
@@ -91,9 +92,16 @@ class _Exchange:
     """One call of a known caller, and its answer."""
 
     def __init__(
-        self, wire: Wire, service: Service, key: ApiKey, request_id: str, headers: Headers
+        self,
+        wire: Wire,
+        service: Service,
+        key: ApiKey,
+        request_id: str,
+        headers: Headers,
+        guests: Sequence[Wire],
     ) -> None:
         self._wire = wire
+        self._guests = guests
         self._service = service
         self._settings = service.settings
         self._key = key
@@ -158,7 +166,12 @@ class _Exchange:
             limit=self._settings.max_body,
             timeout=self._settings.body_timeout,
         )
-        return self._wire.parse(body.parse(data), len(data))
+        content = body.parse(data)
+        for guest in self._guests:
+            if guest.claims(content, self._key):
+                self._wire = guest
+                break
+        return self._wire.parse(content, len(data))
 
     def _negotiate(self, request: ChatRequest) -> tuple[Dialect, Detail]:
         route = self._service.router.routes.get(request.model)
