@@ -140,3 +140,44 @@ def test_text_that_is_no_unicode_is_kept_all_the_same() -> None:
     turns = Turns()
     turns.keep("key", ["theirs"], [{"role": "assistant", "content": "half \ud83d"}])
     assert turns.restore("key", _history("theirs"))[1]["content"] == "half \ufffd"
+
+
+def _call(*ids: str) -> Message:
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": name} for name in ids]}
+
+
+def _result(call_id: str, content: str = "done") -> Message:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        pytest.param(
+            [_call("ours", "theirs"), _result("ours", "hid…"), _result("theirs")],
+            id="in the round of the client's calls",
+        ),
+        pytest.param(
+            [_call("ours"), _result("ours", "hid…"), _call("theirs"), _result("theirs")],
+            id="in a round before",
+        ),
+    ],
+)
+def test_a_turn_stands_for_what_a_client_was_shown_of_it(shown: list[Message]) -> None:
+    turns = Turns()
+    turns.keep("key", ["theirs"], ROWS)
+    first: Message = {"role": "user", "content": "Hi"}
+    other = [_call("else"), _result("else")]
+    restored = turns.restore("key", [first, *other, *shown, *other])
+    assert restored == [first, *other, *ROWS, _result("theirs"), *other]
+
+
+@pytest.mark.parametrize("field", ["reasoning_details", "anthropic"])
+def test_thinking_that_a_client_sends_back_stays_where_it_was(field: str) -> None:
+    turns = Turns()
+    kept: Message = {**_call("theirs"), "reasoning_details": [{"text": "Hm."}]}
+    turns.keep("key", ["theirs"], [kept])
+    told = [{**_call("theirs"), field: []}, _result("theirs")]
+    assert turns.restore("key", told) is told
+    forgotten = [_call("theirs"), _result("theirs")]
+    assert turns.restore("key", forgotten) == [kept, _result("theirs")]
