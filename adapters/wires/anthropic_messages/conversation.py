@@ -288,16 +288,16 @@ class _Assistant:
     results: list[Message] = field(default_factory=list)
     """Of tools of ours, since the last row."""
     calls: list[Block] = field(default_factory=list)
-    """The client's own, which end the turn."""
+    """The client's own, which end the turn: of the round in which they stand, if it is the last."""
     exact: bool = True
 
     def read(self, blocks: Sequence[Block], place: str) -> list[Message]:
         ours = _ours(blocks)
         for index, block in enumerate(blocks):
             self._read(block, f"{place}.{index}", ours)
-        self._flush()
         self.said.calls += self.calls
-        if self.said.blocks or self.calls or not self.rows:
+        self._flush()
+        if self.said.blocks or self.said.calls or not self.rows:
             native = not ours and not (self.exact and _in_order(self.said.blocks))
             self.rows.append(self.said.row(native=native))
         return self.rows
@@ -310,8 +310,7 @@ class _Assistant:
             if marked in ours:
                 self._replay(block, marked, ours[marked], place)
             return
-        if kind != "tool_use":
-            self._flush()
+        self._flush()
         said = self.said
         said.blocks.append(block)
         match kind:

@@ -562,19 +562,37 @@ def test_calls_of_ours_come_back_as_what_the_model_was_told() -> None:
     assert roles == ["user", "assistant", "user", "assistant", "user"]
 
 
-def test_calls_of_both_kinds_come_back_with_the_clients_own_at_the_end() -> None:
-    replayed = assistant(server_use("srvtoolu_gw_a"), use("c"), program_result("srvtoolu_gw_a"))
-    rows = plain(parse(HELLO, replayed, user(result("c")))).messages
-    assert rows[1:] == [
-        {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [row_call("a", '{"expression":"1+1"}', "calculator")],
-        },
-        {"role": "tool", "tool_call_id": "a", "content": "2"},
-        {"role": "assistant", "content": None, "tool_calls": [row_call("c")]},
-        {"role": "tool", "tool_call_id": "c", "content": "rain"},
+@pytest.mark.parametrize(
+    ("blocks", "rounds"),
+    [
+        pytest.param(
+            [server_use("srvtoolu_gw_a"), use("c"), program_result("srvtoolu_gw_a")],
+            [["a", "c"], "a", "c"],
+            id="in one round",
+        ),
+        pytest.param(
+            [server_use("srvtoolu_gw_a"), program_result("srvtoolu_gw_a"), use("c")],
+            [["a"], "a", ["c"], "c"],
+            id="in two rounds",
+        ),
+        pytest.param(
+            [use("c"), server_use("srvtoolu_gw_a"), program_result("srvtoolu_gw_a"), text("So.")],
+            [["a"], "a", ["c"], "c"],
+            id="in an order that is none",
+        ),
+    ],
+)
+def test_calls_of_both_kinds_come_back_in_their_rounds(
+    blocks: list[object], rounds: list[object]
+) -> None:
+    rows = plain(parse(HELLO, assistant(*blocks), user(result("c")))).messages
+    calls = [
+        [call["id"] for call in row["tool_calls"]]  # type: ignore[attr-defined]
+        if "tool_calls" in row
+        else row["tool_call_id"]
+        for row in rows[1:]
     ]
+    assert calls == rounds
 
 
 @pytest.mark.parametrize(
