@@ -4,8 +4,8 @@ What Anthropic has no word for is dropped (`seed`, `logprobs`, `logit_bias`, pen
 fields), unless the client could not tell that it got something else: that is refused, naming the
 field. `thinking`, `top_k`, `cache_control` (also on a message part or a tool), `output_config` and
 `service_tier` are Anthropic's own words and pass through, and so do its own tools
-(`{"type": "web_search_…", "name": "web_search"}`), which it runs itself, unless the gateway has a tool of
-that name to offer. What came in this API's own form (`NATIVE`) goes out as it came.
+(`{"type": "web_search_…", "name": "web_search"}`), which it runs itself. What came in this API's own
+form (`NATIVE`) goes out as it came.
 """
 
 import hashlib
@@ -432,8 +432,6 @@ def _strip_end(turns: Sequence[tuple[str, list[Block]]]) -> None:
 
 def _add_tools(body: dict[str, object], request: ChatRequest) -> None:
     tools = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(request.tools)]
-    ours = {tool["name"] for tool in tools if "input_schema" in tool}
-    tools = [tool for tool in tools if "input_schema" in tool or tool["name"] not in ours]
     choice = _tool_choice(request.options.get("tool_choice"))
     if not tools:
         # A history with tool calls needs their tools, also when none is offered any more.

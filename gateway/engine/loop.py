@@ -219,7 +219,7 @@ class _Answer:
         self.limits = limits
         self._request = request
         self._route = route
-        self._tools = _offered(request, route)
+        self._tools = offered(request, route)
         self._first: Sequence[Message] = ()
         self.rows: list[Message] = []
         """What the rounds so far added to the history."""
@@ -240,7 +240,7 @@ class _Answer:
             request = replace(
                 request,
                 messages=[*self._first, *self.rows],
-                tools=[*request.tools, *map(_declare, self._tools.values())],
+                tools=declared(request, self._tools),
                 options=self._options(number),
             )
         return _Round(number, request, self._tools, self._taken, self._spent)
@@ -295,16 +295,33 @@ class _Answer:
         return sum(reported, Usage()) if len(reported) == len(self._steps) else None
 
 
-def _offered(request: ChatRequest, route: Route) -> dict[str, Tool]:
+def offered(request: ChatRequest, route: Route) -> dict[str, Tool]:
     """Our tools for this request, by name. A tool of the client with the same name stands before ours;
     a request for several answers gets none, since each would need a history of its own, and so does
     one that forces a call of the client's tools, which ours must not stand in for."""
     if request.n > 1 or request.options.get("tool_choice") == "none":
         return {}
-    if request.tools and request.options.get("tool_choice", "auto") != "auto":
-        return {}
     theirs = set(map(function_name, request.tools))
-    return {tool.name: tool for tool in route.tools if tool.name not in theirs}
+    ours = {tool.name: tool for tool in route.tools if tool.name not in theirs}
+    if request.tools and request.options.get("tool_choice", "auto") != "auto":
+        # Unless it is one that a provider is asked to run: such a tool ours do stand in for.
+        choice = request.options["tool_choice"]
+        forced = function_name(choice) if isinstance(choice, Mapping) else None
+        stands_in = forced in ours and forced in map(_provided, request.tools)
+        return ours if stands_in else {}
+    return ours
+
+
+def declared(request: ChatRequest, ours: Mapping[str, Tool]) -> list[Json]:
+    """The tools that a model is told of. What a provider is asked to run (`web_search`) is left out
+    where we have a tool of that name: ours works with all providers, and its calls are seen."""
+    theirs = [tool for tool in request.tools if _provided(tool) not in ours]
+    return [*theirs, *map(_declare, ours.values())]
+
+
+def _provided(tool: Json) -> object:
+    """The name of a tool that is a provider's own."""
+    return None if "function" in tool else tool.get("name")
 
 
 def _recurs(call_id: str, name: str) -> bool:

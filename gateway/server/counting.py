@@ -8,13 +8,12 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.engine.loop import declared, offered
 from gateway.engine.router import Route
-from gateway.engine.tools.tool import Tool
 from gateway.errors import GatewayError, ShuttingDown
-from gateway.events import Json
 from gateway.ports import Counter, Wire
 from gateway.records import ApiKey
-from gateway.request import ChatRequest, function_name, plain
+from gateway.request import ChatRequest, plain
 from gateway.server import body, tokens
 from gateway.server.auth import authenticate
 from gateway.server.operations import Operation
@@ -97,12 +96,5 @@ def _as_sent(route: Route, request: ChatRequest) -> ChatRequest:
     messages = request.messages
     if route.system is not None:
         messages = [{"role": "system", "content": route.system}, *messages]
-    choice = request.options.get("tool_choice", "auto")
-    theirs = set(map(function_name, request.tools))
-    ours = [] if choice != "auto" else [tool for tool in route.tools if tool.name not in theirs]
-    return replace(request, messages=messages, tools=[*request.tools, *map(_declare, ours)])
-
-
-def _declare(tool: Tool) -> Json:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
+    tools = declared(request, offered(request, route))
+    return replace(request, messages=messages, tools=tools)

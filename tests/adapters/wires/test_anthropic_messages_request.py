@@ -505,17 +505,6 @@ def test_unsigned_thinking_goes_back_only_to_those_that_do_not_sign() -> None:
     ]
 
 
-def test_a_search_of_ours_takes_the_place_of_one_of_anthropics() -> None:
-    request = parse(HELLO, tools=[{"type": "web_search_20250305", "name": "web_search"}])
-    ours = {"type": "function", "function": {"name": "web_search", "parameters": {}}}
-    body = translate(ChatRequest(**{**_fields(request), "tools": [*request.tools, ours]}), Style())
-    assert body["tools"] == [{"name": "web_search", "input_schema": {"type": "object"}}]
-
-
-def _fields(request: ChatRequest) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in ("model", "messages", "options")}
-
-
 def test_a_prompt_is_counted_without_what_is_not_part_of_it() -> None:
     body = {"model": "m", "messages": [HELLO], "tools": [WEATHER], "system": "Be brief."}
     assert count(WIRE.parse_count(body, 100), Style()) == {

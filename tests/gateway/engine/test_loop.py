@@ -28,7 +28,7 @@ from gateway.events import (
     ToolCallStart,
     Usage,
 )
-from gateway.request import ChatRequest, Message
+from gateway.request import ChatRequest, Message, function_name
 from tests.samples import a_call, a_key, a_request, drain
 from tests.scripted_model import Part, ScriptedModel, calls, says, until
 
@@ -600,6 +600,22 @@ async def test_ours_do_not_stand_in_for_a_forced_call_of_the_clients(forced: obj
     request = a_request(tools=[CLIENT_TOOL], options={"tool_choice": forced})
     await _answer(_loop(model, ScriptedTool()), request)
     assert model.requests[0].tools == [CLIENT_TOOL]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"tool_choice": {"type": "function", "function": {"name": "look"}}}],
+    ids=["free", "forced"],
+)
+async def test_ours_stand_in_for_a_tool_that_the_provider_is_asked_to_run(options: Json) -> None:
+    asked: Json = {"type": "look_20260101", "name": "look"}
+    other: Json = {"type": "fetch_20260101", "name": "fetch"}
+    model = ScriptedModel(calls((ID, "look", "{}")), says("Done"))
+    request = a_request(tools=[asked, other], options=options)
+    events = await _answer(_loop(model, ScriptedTool("look")), request)
+    assert _results(events) == [(ID, "ok", "{}")]
+    [first, _] = model.requests
+    assert [tool.get("name") or function_name(tool) for tool in first.tools] == ["fetch", "look"]
 
 
 async def test_thinking_comes_back_with_the_clients_call_that_it_led_to() -> None:
