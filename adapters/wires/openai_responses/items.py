@@ -5,6 +5,7 @@ Clients that keep the history themselves send our own items back, calls of the g
 them: those become a call and its result again.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
@@ -15,6 +16,8 @@ from gateway.request import Message, missing, wrong_type
 from gateway.secrets import conceal
 
 Row: TypeAlias = dict[str, object]
+
+_OURS = re.compile(r"mcp_[0-9a-f]{35}_(.+)")
 
 _ROLES = ("user", "assistant", "system", "developer")
 
@@ -176,7 +179,9 @@ def _texts(parts: object, place: str) -> str:
 
 def _read_tool(item: Json, place: str, history: _History) -> None:
     """A tool that the gateway ran, as far as the client was shown it."""
-    call_id = _string(item, "id", place)
+    item_id = _string(item, "id", place)
+    ours = _OURS.fullmatch(item_id)
+    call_id = item_id if ours is None else ours[1]
     history.call(call_id, _string(item, "name", place), _string(item, "arguments", place))
     output = item.get("output")
     if not isinstance(output, str):

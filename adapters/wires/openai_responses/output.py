@@ -140,7 +140,7 @@ class Output:
         elif event.name == _SEARCH:
             call = SearchCall(*self._name("ws"))
         else:
-            call = McpCall(*self._name("mcp"), event.name)
+            call = McpCall(*self._name("mcp"), event.call_id, event.name)
         self._items.append(call)
         self._calls[event.call_id] = call
         return [*changes, *call.started()]
@@ -424,9 +424,11 @@ class SearchCall:
 
 
 class McpCall:
-    def __init__(self, index: int, item_id: str, name: str) -> None:
+    """Its id ends in the call's own, by which the call is known when a client sends it back."""
+
+    def __init__(self, index: int, item_id: str, call_id: str, name: str) -> None:
         self.index = index
-        self.id = item_id
+        self.id = f"{item_id}_{call_id}"
         self._name = name
         self._arguments = ""
         self._output: str | None = None

@@ -224,6 +224,29 @@ def test_text_around_a_tool_is_a_message_before_it_and_one_after_it() -> None:
     ]
 
 
+def test_a_tool_of_the_gateway_that_comes_back_is_the_call_that_it_was() -> None:
+    told = _told(
+        [
+            ToolCallStart("call_s1", "calculator", "server"),
+            ToolCallReady("call_s1", '{"expression":"6*7"}'),
+            ToolCallResult("call_s1", "ok", "42"),
+            Delta("42."),
+            Complete(),
+        ]
+    )
+    again = WIRE.parse({"model": "m", "input": told[-1]["response"]["output"]}, 9)
+    function = {"name": "calculator", "arguments": '{"expression":"6*7"}'}
+    assert again.messages == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_s1", "type": "function", "function": function}],
+        },
+        {"role": "tool", "tool_call_id": "call_s1", "content": "42"},
+        {"role": "assistant", "content": "42."},
+    ]
+
+
 def test_places_of_citations_count_from_their_own_message() -> None:
     told = _told(
         [
