@@ -17,15 +17,14 @@ from gateway.request import ChatRequest
 
 class OpenAIChatWire(Wire):
     type: ClassVar[str] = "chat"
-    # Clients append a slash, or are given a base URL with or without /v1. All are routes of their
-    # own: a redirect would lose the body or the key with some of them.
-    paths: ClassVar[tuple[str, ...]] = (
-        "/v1/chat/completions",
-        "/v1/chat/completions/",
-        "/api/chat/completions",
-        "/api/chat/completions/",
-        "/chat/completions",
-        "/chat/completions/",
+    # Clients append a slash, or are given a base URL with or without /v1, or one that ends in the path
+    # that they append. All are routes of their own: a redirect would lose the body or the key with
+    # some of them.
+    paths: ClassVar[tuple[str, ...]] = tuple(
+        f"{base}/{path}{slash}"
+        for base in ("/v1", "/api", "")
+        for path in ("chat/completions", "chat/completions/chat/completions")
+        for slash in ("", "/")
     )
     notifies: ClassVar[bool] = True
 

@@ -275,6 +275,7 @@ def test_an_error_body_has_all_four_keys() -> None:
 
 def test_it_is_served_wherever_clients_look_for_it() -> None:
     bases = ("/v1", "/api", "")
+    path = "/chat/completions"
     assert set(OpenAIChatWire.paths) == {
-        f"{base}/chat/completions{slash}" for base in bases for slash in ("", "/")
+        f"{base}{path}{more}" for base in bases for more in ("", "/", path, f"{path}/")
     }
