@@ -71,6 +71,7 @@ _UNSUPPORTED = {
     "max_tool_calls": "'max_tool_calls' is not supported; the gateway's settings limit its tools.",
 }
 _SEARCHES = re.compile(r"web_search(_preview)?(_\d{4}_\d{2}_\d{2})?")
+_SEARCH = "web_search"
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _SUMMARIES = ("auto", "concise", "detailed")
 _VERBOSITIES = ("low", "medium", "high")
@@ -348,8 +349,7 @@ def _hub_tool(tool: Json) -> Json:
 def _choose(
     choice: object, functions: list[Json], tools: Sequence[Json]
 ) -> tuple[list[Json], object]:
-    """The functions that may be called, and the choice among them in the form of chat completions.
-    Only the client's functions can be forced: a tool of the gateway is the model's to choose."""
+    """The functions that may be called, and the choice among them in the form of chat completions."""
     match choice:
         case None | "none" | "auto":
             return functions, choice if functions or choice == "none" else None
@@ -369,14 +369,17 @@ def _choose(
             return functions, {"type": "function", "function": {"name": name}}
         case {"type": "function"}:
             raise missing("tool_choice.name")
+        case {"type": str(kind)} if _SEARCHES.fullmatch(kind):
+            _need_tools([tool for tool in tools if _is_search(tool)])
+            search = {"type": kind, "name": _SEARCH}  # which a tool of the gateway stands in for
+            return [*functions, search], {"type": "function", "function": {"name": _SEARCH}}
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(allowed)}:
             _need_tools(tools)
             return _allowed(allowed, functions), mode
         case {"type": str(kind)}:
             raise InvalidRequest(
-                f"A choice of type {conceal(kind[:60])!r} is not supported. Only a function of the "
-                "client can be forced: 'tool_choice' may be 'none', 'auto', 'required', a function "
-                "or 'allowed_tools'.",
+                f"A choice of type {conceal(kind[:60])!r} is not supported. Supported are 'none', "
+                "'auto', 'required', a function, 'web_search' and 'allowed_tools'.",
                 param="tool_choice",
                 code="unsupported_value",
             )
@@ -392,7 +395,7 @@ def _allowed(allowed: Sequence[object], functions: list[Json]) -> list[Json]:
         match tool:
             case {"type": "function", "name": str(name)}:
                 chosen.append(_find(name, functions, f"tool_choice.tools[{index}]"))
-            case {"type": str(kind)} if _SEARCHES.fullmatch(kind):
+            case dict() if _is_search(tool):
                 pass
             case _:
                 raise InvalidRequest(
@@ -412,6 +415,10 @@ def _find(name: str, functions: Sequence[Json], place: str) -> Json:
         param=place,
         code="invalid_value",
     )
+
+
+def _is_search(tool: Json) -> bool:
+    return _SEARCHES.fullmatch(str(tool.get("type"))) is not None
 
 
 def _need_tools(tools: Sequence[Json]) -> None:

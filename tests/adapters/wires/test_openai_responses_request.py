@@ -118,6 +118,13 @@ def test_a_choice_of_tools_is_told(choice: object, expected: object) -> None:
     assert _parse(tools=[TOOL], tool_choice=choice).options["tool_choice"] == expected
 
 
+def test_a_search_that_is_forced_is_one_that_the_gateways_tool_stands_in_for() -> None:
+    request = _parse(tools=[TOOL, SEARCH], tool_choice={"type": "web_search"})
+    assert request.tools[-1] == {"type": "web_search", "name": "web_search"}
+    forced = {"type": "function", "function": {"name": "web_search"}}
+    assert request.options["tool_choice"] == forced
+
+
 def test_allowed_tools_are_those_that_are_offered() -> None:
     other = {**TOOL, "name": "other"}
     allowed = {
@@ -381,10 +388,15 @@ REFUSED: Mapping[str, tuple[dict[str, object], str, str]] = {
         "tool_choice",
         "not in 'tools'",
     ),
-    "a choice of the gateway's tool": (
-        {"tools": [SEARCH], "tool_choice": {"type": "web_search"}},
+    "a choice of a kind that is not there": (
+        {"tools": [SEARCH], "tool_choice": {"type": "file_search"}},
         "tool_choice",
-        "Only a function",
+        "'web_search'",
+    ),
+    "a choice of a search that is not asked for": (
+        {"tools": [TOOL], "tool_choice": {"type": "web_search"}},
+        "tool_choice",
+        "only allowed when",
     ),
     "allowed tools that are not there": (
         {
