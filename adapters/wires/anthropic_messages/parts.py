@@ -17,6 +17,8 @@ _ERRORS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+ERROR_KINDS = frozenset({*_ERRORS.values(), "api_error", "invalid_request_error"})
+
 _STOPS = {
     "stop": "end_turn",
     "length": "max_tokens",
