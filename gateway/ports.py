@@ -328,8 +328,12 @@ class Mirror(Protocol):
         """`state` (ok, behind, down), `problems` in words, and figures; JSON. Does no I/O."""
         ...
 
-    # For the operator: these block, and yield a line for each thing that they did or found. They
-    # raise `OSError` in one line.
+    # For the operator: these block, most of them yield a line for each thing that they did or found,
+    # and they raise `OSError` in one line.
+
+    def remembered(self) -> Mapping[str, object]:
+        """What the ledger alone tells, where no gateway can be asked: as `status`, with fewer figures."""
+        ...
 
     def init(self) -> Iterator[str]:
         """Makes in the medium what is missing there. Again changes nothing."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, cast
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 import orjson
@@ -85,28 +85,56 @@ def status(
         bool, typer.Option("--json", help="JSON for programs instead of lines.")
     ] = False,
 ) -> None:
-    """What the running gateway says of its mirror: how far it is, and what is wrong."""
+    """What the running gateway says of its mirror: how far it is, and what is wrong.
+
+    Where no gateway answers, what the ledger knows; the exit status is then 1, as when the mirror is
+    down.
+    """
     settings = _settings(context)
-    if settings.port == 0:
-        raise SettingsError("SLUICE_PORT: with 0 only the gateway's log knows where to ask")
-    url = settings.url(settings.port) + "/readyz"
-    try:
-        with urlopen(url, timeout=_PATIENCE) as response:
-            answer = json.load(response)
-    except (URLError, OSError, ValueError) as error:
-        raise SettingsError(
-            f"no gateway answers at {url} ({getattr(error, 'reason', error)}); without one nothing is"
-            " mirrored, and what waits is written once it runs again"
-        ) from None
-    mirror = answer.get("mirror")
-    if not isinstance(mirror, dict):
-        raise SettingsError(f"the gateway at {url} runs without a spreadsheet: SLUICE_SHEET_ID")
+    mirror = _asked(settings)
     if as_json:
         print(orjson.dumps(mirror, option=orjson.OPT_INDENT_2).decode())
     else:
         for line in _lines(mirror):
             print(line)
-    raise typer.Exit(0 if mirror.get("state") != "down" else 1)
+    raise typer.Exit(0 if mirror.get("state") in ("ok", "behind") else 1)
+
+
+def _asked(settings: Settings) -> Mapping[str, object]:
+    if settings.port == 0:
+        why = "with SLUICE_PORT=0 only a gateway's log tells where to ask it for more (/readyz)"
+        return _remembered(settings, why)
+    url = settings.url(settings.port) + "/readyz"
+    try:
+        answer = _fetched(url)
+    except (URLError, OSError, ValueError) as error:
+        why = (
+            f"no gateway answers at {url} ({getattr(error, 'reason', error)}): without one nothing is"
+            " mirrored; what waits is written once it runs (`sluice serve`)"
+        )
+        return _remembered(settings, why)
+    mirror = answer.get("mirror")
+    if not isinstance(mirror, dict):
+        raise SettingsError(f"the gateway at {url} runs without a spreadsheet: SLUICE_SHEET_ID")
+    return mirror
+
+
+def _fetched(url: str) -> Mapping[str, object]:
+    try:
+        with urlopen(url, timeout=_PATIENCE) as response:
+            answer = json.load(response)
+    except HTTPError as error:  # not ready, which is an answer
+        answer = json.load(error)
+    if not isinstance(answer, dict):
+        raise ValueError("it says something else than a gateway")
+    return answer
+
+
+def _remembered(settings: Settings, why: str) -> Mapping[str, object]:
+    with _mirror(settings) as mirror:
+        known = mirror.remembered()
+    problems = known.get("problems")
+    return {**known, "problems": [why, *(problems if isinstance(problems, list) else ())]}
 
 
 def _lines(status: Mapping[str, object]) -> Iterator[str]:

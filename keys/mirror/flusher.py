@@ -22,7 +22,7 @@ from gateway.records import ApiKey, UsageRow
 from keys.columns import whole
 from keys.mirror import layout, tables
 from keys.mirror.book import Book
-from keys.mirror.google import BudgetSpent, SheetLost, SheetRefused, SheetUnreachable
+from keys.mirror.google import BudgetSpent, Google, SheetLost, SheetRefused, SheetUnreachable
 from keys.mirror.layout import Request, Snapshot, Tab
 from keys.mirror.tables import Effects, Flush
 from keys.rollup import FULLEST_DAY, OTHER, Group, Total, daily_cells, group_of
@@ -53,8 +53,13 @@ _ROOM = 100
 _ATTEMPTS = 3
 _IDLE = 60.0
 """Seconds between looks at the spreadsheet while there is nothing to write."""
-_TOLD = 3600.0
-"""Seconds that is told what was mended."""
+_TOLD = 300.0
+"""Seconds that is told what was mended: what is over is no problem."""
+_PATIENCE = 10.0
+"""Seconds for an answer to what is asked all the time: people's edits of keys wait for their turn. A
+flush whose answer was late is found by its marker."""
+_KEPT_READS = 10
+"""A minute, for looks at the tab of keys."""
 _DOUBT = 60.0
 """Seconds that a read may lag behind, and say that something was not applied which was."""
 _STREAK = 5
@@ -145,6 +150,7 @@ class Flusher:
         """With `follows`, `book` gets the usage rows that the spreadsheet before it has no room for,
         and nothing else. `full` is the share of all cells at which that begins."""
         self.book, self._now = book, now
+        self._hasty = book.google.within(_PATIENCE)
         self._follows, self._full = follows, full
         self._followed = False
         if follows is not None:
@@ -162,7 +168,7 @@ class Flusher:
     def step(self) -> bool:
         """At most one flush. Whether there is more to write. Raises `SheetError`, `LedgerError`."""
         self._prepare()
-        if delay := self.book.google.delay(reads=2, writes=1):
+        if delay := self.book.google.delay(reads=2 + _KEPT_READS, writes=1):
             raise BudgetSpent(delay)
         for _ in range(_ATTEMPTS):
             try:
@@ -232,7 +238,7 @@ class Flusher:
         return looked is None or (self._now() - looked).total_seconds() >= _IDLE
 
     def _look(self) -> Snapshot:
-        snapshot = layout.read_snapshot(self.book.google.metadata(layout.FIELDS))
+        snapshot = layout.read_snapshot(self._hasty.metadata(layout.FIELDS))
         self._looked_at = self._now()
         self.figures.cells = snapshot.cells
         self._watch(snapshot.cells)
@@ -279,22 +285,24 @@ class Flusher:
             flush = self._build(ground, rows, upto, unlisted, number, usage)
             self.book.change(lambda connection: tables.store_flush(connection, self.book.id, flush))
         try:
-            self.book.google.update(flush.body)
+            self._hasty.update(flush.body)
         except SheetRefused as error:
             self._answer_refusal(error, flush, rows)
             raise _Moved from error
         return self._confirm(flush)
 
     def _confirm(self, flush: Flush) -> bool:
+        now = self._now()
+
         def confirm(connection: Connection) -> None:
-            tables.confirm_flush(connection, self.book.id, flush)
+            tables.confirm_flush(connection, self.book.id, flush, now)
             if self._followed and self._is_full:
                 tables.keep_state(connection, self.book.id, _ROTATED, str(flush.effects.upto))
 
         self.book.change(confirm)
         self._refused = self._streak = self._torn = 0
         self._most = min(MOST_ROWS, self._most * 2)
-        self.figures.last_flush = self._now()
+        self.figures.last_flush = now
         with self.book.reading() as connection:
             self.figures.backlog = tables.backlog(connection, flush.effects.upto)
             self.figures.quarantined = tables.quarantined(connection, self.book.id)
@@ -358,7 +366,7 @@ class Flusher:
         if with_keys and keys_tab is not None:
             last = layout.letters(max(0, keys_tab.columns - 1))
             ranges.append(layout.quoted(keys_tab.title, f"A:{last}"))
-        values = self._read(ranges)
+        values = self._read(ranges, self._hasty)
         listed = values.pop() if with_keys else []
         counters = {str(line[0]): line[1] for line in values[0] if len(line) > 1}
         headers = [block[0] if block else [] for block in values[1:]]
@@ -377,16 +385,19 @@ class Flusher:
             stats_rows=stats_rows,
         )
 
-    def _read(self, ranges: Sequence[str]) -> list[list[list[object]]]:
+    def _read(
+        self, ranges: Sequence[str], google: Google | None = None
+    ) -> list[list[list[object]]]:
+        google = google or self.book.google
         values: list[list[list[object]]] = []
         part: list[str] = []
         try:
             for item in ranges:
                 if sum(len(known) + 24 for known in part) + len(item) > _LONGEST_QUERY:
-                    values += self.book.google.values(part)
+                    values += google.values(part)
                     part = []
                 part.append(item)
-            return values + self.book.google.values(part)
+            return values + google.values(part)
         except SheetRefused as error:
             raise _Moved from error  # a tab was renamed since its name was read
 

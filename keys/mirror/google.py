@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import re
 import time
 from collections import deque
@@ -29,6 +30,8 @@ READS = WRITES = 45
 _MINUTE = 60.0
 _TIMEOUTS = (5.0, 60.0)
 """Seconds to connect, and to wait for an answer."""
+_SPEED = 40_000
+"""Bytes of a body for which Google gets another second."""
 _TOKEN_TIMEOUT = 20
 
 Json = dict[str, object]
@@ -215,7 +218,13 @@ class Google:
         """The same connection and budget for another spreadsheet."""
         google = copy.copy(self)
         google.sheet_id = sheet_id
-        google._client = self._client.other(sheet_id)
+        google._client = self._client.again(sheet_id=sheet_id)
+        return google
+
+    def within(self, seconds: float) -> "Google":
+        """The same, for who would rather have no answer than a late one."""
+        google = copy.copy(self)
+        google._client = self._client.again(longest=seconds)
         return google
 
     def used(self) -> tuple[int, int]:
@@ -275,11 +284,15 @@ class _Client(HTTPClient):
         super().__init__(auth=None, session=session)  # type: ignore[arg-type]  # as its docstring says
         self.set_timeout(timeouts)
         self._signed = session
-        self._base, self._timeouts, self._email = base, timeouts, email
+        self._base, self._sheet_id, self._email = base, sheet_id, email
+        self._timeouts = timeouts
         self._place = f"{base}/v4/spreadsheets/{quote(sheet_id, safe='')}"
 
-    def other(self, sheet_id: str) -> "_Client":
-        return _Client(self._signed, self._base, sheet_id, self._timeouts, self._email)
+    def again(self, sheet_id: str = "", longest: float = math.inf) -> "_Client":
+        """The same session for another spreadsheet, or with less patience."""
+        connect, answer = self._timeouts
+        timeouts = connect, min(answer, longest)
+        return _Client(self._signed, self._base, sheet_id or self._sheet_id, timeouts, self._email)
 
     def ask(
         self, method: str, path: str, *, params: ParamsType | None = None, data: bytes | None = None
@@ -305,9 +318,11 @@ class _Client(HTTPClient):
         headers: dict[str, str] | None = None,
     ) -> Response:
         begun = time.monotonic()
+        connect, answer = self._timeouts
+        timeouts = connect, answer + len(data or b"") / _SPEED
         try:
             response = self.session.request(
-                method, endpoint, data=data, headers=headers, params=params, timeout=self.timeout
+                method, endpoint, data=data, headers=headers, params=params, timeout=timeouts
             )
         except RefreshError as error:
             raise _explain_refresh(error, self._email) from error

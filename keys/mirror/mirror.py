@@ -42,6 +42,10 @@ class Pace:
     """After a failure: anything up to the pause, which doubles each time."""
     probe: float = 60.0
     """Between looks whether the operator has done what has to be done."""
+    impatience: float = 4.0
+    """The longest pause before people's edits of keys are looked for again: a revocation waits for it."""
+    patience: float = 10.0
+    """For an answer to such a look."""
     farewell: float = 5.0
 
 
@@ -52,6 +56,8 @@ class _Duty:
 
     work: Callable[[], object]
     every: float
+    last_pause: float
+    probe: float
     due: float = -float("inf")
     failures: int = 0
     error: SheetError | LedgerError | None = None
@@ -87,10 +93,13 @@ class SheetsMirror(Mirror):
         for sheet_id in wanted.further:
             book = replace(self.book, google=google.other(sheet_id))
             self._flushers.append(Flusher(book, follows=self._flushers[-1], full=full))
-        self._intake = Intake(self.book)
+        self._intake = Intake(replace(self.book, google=google.within(pace.patience)))
         self._duties = (
-            _Duty(self._intake.poll, pace.poll),
-            *(_Duty(flusher.step, pace.flush) for flusher in self._flushers),
+            _Duty(self._intake.poll, pace.poll, pace.impatience, pace.poll),
+            *(
+                _Duty(flusher.step, pace.flush, pace.last_pause, pace.probe)
+                for flusher in self._flushers
+            ),
         )
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -120,7 +129,8 @@ class SheetsMirror(Mirror):
         last = max((each.last_flush for each in figures if each.last_flush), default=None)
         return {
             "state": self._state(backlog),
-            "last_flush": None if last is None else last.isoformat(timespec="seconds"),
+            "last_flush": _told(last),
+            "last_look": _told(self._intake.last_look),
             "lag_seconds": max(each.lag(datetime.now(UTC)) for each in figures),
             "backlog_rows": backlog,
             "quarantined_rows": max(each.quarantined for each in figures),
@@ -131,6 +141,30 @@ class SheetsMirror(Mirror):
         }
 
     # The operator's side.
+
+    def remembered(self) -> Mapping[str, object]:
+        """Raises `LedgerError`."""
+        self.book.change(tables.prepare)
+        with self.book.reading() as connection:
+            states = [tables.state(connection, each.book.id) for each in self._flushers]
+            upto = max(int(state.get("upto", "0")) for state in states)
+            backlog = tables.backlog(connection, upto)
+            aside = sum(tables.quarantined(connection, each.book.id) for each in self._flushers)
+        flushed = max(
+            (
+                datetime.fromisoformat(state[tables.FLUSHED])
+                for state in states
+                if tables.FLUSHED in state
+            ),
+            default=None,
+        )
+        return {
+            "state": "unknown",
+            "last_flush": _told(flushed),
+            "backlog_rows": backlog,
+            "quarantined_rows": aside,
+            "problems": [],
+        }
 
     def init(self) -> Iterator[str]:
         """Raises `SheetError` with what has to be done."""
@@ -176,7 +210,7 @@ class SheetsMirror(Mirror):
         except SheetUnreachable as error:
             self._wait(duty, error, self._pause(duty, error.retry_after))
         except SheetError as error:
-            self._wait(duty, error, self._pace.probe * random.uniform(0.5, 1))
+            self._wait(duty, error, duty.probe * random.uniform(0.5, 1))
         except LedgerError as error:
             self._wait(duty, error, self._pause(duty, None))
         else:
@@ -193,7 +227,7 @@ class SheetsMirror(Mirror):
         """Full jitter: gateways that failed together do not come back together."""
         if asked is not None:
             return min(asked, self._pace.last_pause) + random.uniform(0, self._pace.first_pause)
-        longest = min(self._pace.last_pause, self._pace.first_pause * 2**duty.failures)
+        longest = min(duty.last_pause, self._pace.first_pause * 2**duty.failures)
         return random.uniform(0, longest)
 
     def _wait(self, duty: _Duty, error: SheetError | LedgerError, seconds: float) -> None:
@@ -224,3 +258,7 @@ class SheetsMirror(Mirror):
             logger.warning("not everything is in the spreadsheet yet: %s", error)
         finally:
             self.book.google.close()
+
+
+def _told(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat(timespec="seconds")

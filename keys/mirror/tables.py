@@ -6,7 +6,7 @@ Everything is kept apart by `book`, the spreadsheet's id: another spreadsheet st
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 import orjson
 from sqlalchemy import (
@@ -32,6 +32,9 @@ from keys.rollup import Group, Total
 from keys.schema import api_keys, usage_rows
 
 metadata = MetaData()
+
+FLUSHED = "flushed"
+"""In the state of a spreadsheet: when something was last written to it."""
 
 mirror_state = Table(
     "mirror_state",
@@ -282,10 +285,11 @@ def store_flush(connection: Connection, book: str, flush: Flush) -> None:
     )
 
 
-def confirm_flush(connection: Connection, book: str, flush: Flush) -> None:
+def confirm_flush(connection: Connection, book: str, flush: Flush, at: datetime) -> None:
     """A flush was applied: nothing of it is ever sent again."""
     effects = flush.effects
-    set_state(connection, book, {"upto": str(effects.upto), "number": str(flush.number)})
+    told = {"upto": str(effects.upto), "number": str(flush.number), FLUSHED: at.isoformat()}
+    set_state(connection, book, told)
     for key_id, listed, row in effects.keys:
         _put_key(connection, book, key_id, listed=listed, row=row)
     for group, total, row in effects.daily:

@@ -105,6 +105,29 @@ def test_people_revoke_and_bring_keys_and_a_new_machine_knows_them(
         assert status(gateway, one["secret"]) == 401
 
 
+def test_without_a_gateway_the_status_is_what_the_ledger_knows(
+    gateway: Gateway, sheets: SheetsServer, spreadsheet: str
+) -> None:
+    sluice(gateway, "keys", "create", "ada@example.com")
+    with gateway:
+        listening = gateway.url.rpartition(":")[2]
+        within(30, lambda: TAB in sheets.spreadsheet(spreadsheet).titles)
+        within(30, lambda: httpx2.get(f"{gateway.url}/readyz").json()["mirror"]["last_flush"])
+        done = gateway.run("sheets", "status", check=False)
+        assert done.returncode == 1
+        assert "! with SLUICE_PORT=0" in done.stdout
+        gateway.env["SLUICE_PORT"] = listening
+        told = json.loads(sluice(gateway, "sheets", "status", "--json"))
+        assert told["last_look"]
+    done = gateway.run("sheets", "status", "--json", check=False)
+    known = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert known["state"] == "unknown"
+    assert known["last_flush"] >= told["last_flush"]
+    assert (known["backlog_rows"], known["quarantined_rows"]) == (0, 0)
+    assert "no gateway answers at" in known["problems"][0]
+
+
 def test_reconciling_beside_a_gateway(
     gateway: Gateway, sheets: SheetsServer, spreadsheet: str
 ) -> None:

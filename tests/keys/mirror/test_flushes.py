@@ -148,7 +148,7 @@ def test_a_row_that_google_refuses_is_set_aside_and_the_others_go_on(
     stage.settle()
     ids = stage.use(40)
     bad = ids[17]
-    google = stage.mirror.book.google
+    google = stage.mirror._flusher._hasty
     update = google.update
 
     def refuse(body: bytes) -> dict[str, object]:
