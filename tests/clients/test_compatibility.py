@@ -3,15 +3,25 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import anthropic
 import openai
+import pytest
 
 from tests.clients import environments
 
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 
 
-NODE = json.loads((environments.HERE / "node" / "package-lock.json").read_text())["packages"]
+def _lock(folder: str) -> dict[str, Any]:
+    lock: dict[str, Any] = json.loads(
+        (environments.HERE / folder / "package-lock.json").read_text()
+    )["packages"]
+    return lock
+
+
+NODE, ANTHROPIC_NODE = _lock("node"), _lock("node_anthropic")
 
 
 def test_the_page_names_the_versions_that_are_run() -> None:
@@ -26,5 +36,12 @@ def test_the_page_names_the_versions_that_are_run() -> None:
     ]
 
 
-def test_the_lock_says_nothing_of_where_packages_are() -> None:
-    assert [name for name, package in NODE.items() if "resolved" in package] == []
+def test_the_page_names_anthropics_versions() -> None:
+    node = ANTHROPIC_NODE["node_modules/@anthropic-ai/sdk"]["version"]
+    rows = re.findall(r"^\| (\S*anthropic\S* [\d.]+)", PAGE.read_text(), re.MULTILINE)
+    assert rows == [f"anthropic-python {anthropic.__version__}", f"@anthropic-ai/sdk {node}"]
+
+
+@pytest.mark.parametrize("lock", [NODE, ANTHROPIC_NODE], ids=["openai", "anthropic"])
+def test_the_lock_says_nothing_of_where_packages_are(lock: dict[str, Any]) -> None:
+    assert [name for name, package in lock.items() if "resolved" in package] == []
