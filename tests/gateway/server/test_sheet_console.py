@@ -113,12 +113,13 @@ def test_without_a_gateway_the_status_is_what_the_ledger_knows(
         listening = gateway.url.rpartition(":")[2]
         within(30, lambda: TAB in sheets.spreadsheet(spreadsheet).titles)
         within(30, lambda: httpx2.get(f"{gateway.url}/readyz").json()["mirror"]["last_flush"])
+        within(30, lambda: httpx2.get(f"{gateway.url}/readyz").json()["mirror"]["last_look"])
         done = gateway.run("sheets", "status", check=False)
         assert done.returncode == 1
         assert "! with SLUICE_PORT=0" in done.stdout
         gateway.env["SLUICE_PORT"] = listening
         told = json.loads(sluice(gateway, "sheets", "status", "--json"))
-        assert told["last_look"]
+        assert (told["state"], told["problems"]) == ("ok", [])
     done = gateway.run("sheets", "status", "--json", check=False)
     known = json.loads(done.stdout)
     assert done.returncode == 1
