@@ -28,7 +28,7 @@ from gateway.ports import Reply, Wire
 from gateway.records import ApiKey, Call, Detail, Dialect, UsageRow
 from gateway.request import ChatRequest, Notice
 from gateway.secrets import conceal
-from gateway.server import body, dialects, logs, tokens
+from gateway.server import body, dialects, logs, openwebui, tokens
 from gateway.server.account import Account
 from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
@@ -107,6 +107,7 @@ class _Exchange:
         self._key = key
         self._id = request_id
         self._headers = headers
+        self._tier = service.settings.file.tiers.get(key.tier)
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
 
@@ -115,7 +116,7 @@ class _Exchange:
         dialect, detail = Dialect.OFF, Detail.OFF
         problem: GatewayError | None = None
         try:
-            parsed = await self._read(receive)
+            parsed = openwebui.adapt(await self._read(receive), self._headers, self._tier)
             dialect, detail = self._negotiate(parsed)
         except body.ClientGone:
             return
@@ -178,7 +179,7 @@ class _Exchange:
         return dialects.choose(
             self._headers,
             key=self._key,
-            tier=self._settings.file.tiers.get(self._key.tier),
+            tier=self._tier,
             model=None if route is None else route.dialect,
             default=self._settings.notifications,
             detail=self._settings.notification_detail,
@@ -193,6 +194,7 @@ class _Exchange:
             type=self._wire.type,
             model=self._keepable(request.model),
             stream=request.stream,
+            attributes=_attributes(request),
             **self._intended(request),
         )
 
@@ -311,8 +313,20 @@ class _Exchange:
         return failure(reply, error, self._reply_headers(call))
 
 
+def _attributes(request: ChatRequest) -> dict[str, str]:
+    """What a row says besides of who asked, and what for."""
+    told = {
+        "caller": request.caller,
+        "user": request.user,
+        "conversation": request.conversation,
+        "task": request.task,
+    }
+    return {name: conceal(value) for name, value in told.items() if value is not None}
+
+
 def log_row(row: UsageRow) -> None:
     """The one line that the log has of a call."""
+    caller = row.attributes.get("caller")
     log.info(
         "call %s",
         row.status,
@@ -326,6 +340,7 @@ def log_row(row: UsageRow) -> None:
             "duration_ms": row.duration_ms,
             "tokens_in": row.usage.input_tokens,
             "tokens_out": row.usage.output_tokens,
+            **({} if caller is None else {"caller": f"…{caller[-2:]}"}),
         },
     )
 

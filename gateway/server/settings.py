@@ -189,6 +189,12 @@ class TierRow(_Row):
 
     notifications: Dialect | None = None
     detail: DetailName | None = None
+    trust: bool = False
+    """Whether its keys belong to an Open WebUI, whose headers say who is asking."""
+    jwt_secret: str | None = Field(default=None, min_length=1, repr=False)
+    """With which that Open WebUI signs who is asking; unsigned headers are not believed then."""
+    task_model: str | None = None
+    """Which model does chores such as the title of a chat. Default: the one that was asked for."""
 
 
 class PriceRow(_Row):

@@ -190,7 +190,8 @@ ROW = "providers: {acme: {type: openai, "
         ),
         pytest.param(
             "tiers: {default: {wanted: 1}}",
-            "tiers.default.wanted: no such setting; expected one of detail, notifications",
+            "tiers.default.wanted: no such setting; expected one of detail, jwt_secret,"
+            " notifications, task_model, trust",
             id="nothing like it",
         ),
         pytest.param(
