@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from adapters.wires.openai_responses.answer import render
+from adapters.wires.openai_responses.description import describe
 from adapters.wires.openai_responses.encoder import ResponsesEncoder
 from adapters.wires.openai_responses.request import parse
 from gateway.errors import error_body
 from gateway.events import Error
 from gateway.outcome import Outcome
-from gateway.ports import Encoder, Wire
+from gateway.ports import Description, Encoder, Wire
 from gateway.records import Call
 from gateway.request import ChatRequest
 
@@ -50,3 +51,6 @@ class OpenAIResponsesWire(Wire):
 
     def render_count(self, tokens: int, /) -> Mapping[str, object]:
         return {"object": "response.input_tokens", "input_tokens": tokens}
+
+    def describe(self) -> Description:
+        return describe()

@@ -19,7 +19,7 @@ Row: TypeAlias = dict[str, object]
 
 _OURS = re.compile(r"mcp_[0-9a-f]{35}_(.+)")
 
-_ROLES = ("user", "assistant", "system", "developer")
+ROLES = ("user", "assistant", "system", "developer")
 
 
 def read_input(value: object) -> list[Message]:
@@ -107,11 +107,11 @@ def _read(item: object, place: str, history: _History) -> None:
     kind = item.get("type", "message" if "role" in item else None)
     if kind is None:
         raise missing(f"{place}.type")
-    read = _READERS.get(kind) if isinstance(kind, str) else None
+    read = READERS.get(kind) if isinstance(kind, str) else None
     if read is None:
         raise InvalidRequest(
             f"Invalid value: {conceal(repr(kind)[:60])}. Supported values are: "
-            f"{', '.join(map(repr, _READERS))}.",
+            f"{', '.join(map(repr, READERS))}.",
             param=f"{place}.type",
             code="invalid_value",
         )
@@ -120,18 +120,16 @@ def _read(item: object, place: str, history: _History) -> None:
 
 def _read_message(item: Json, place: str, history: _History) -> None:
     role = _string(item, "role", place)
-    if role not in _ROLES:
+    if role not in ROLES:
         raise InvalidRequest(
             f"Invalid value: {conceal(role[:60])!r}. "
-            f"Supported values are: {', '.join(map(repr, _ROLES))}.",
+            f"Supported values are: {', '.join(map(repr, ROLES))}.",
             param=f"{place}.role",
             code="invalid_value",
         )
     if "content" not in item:
         raise missing(f"{place}.content")
-    content = _content(
-        item["content"], f"{place}.content", _SAID if role == "assistant" else _PARTS
-    )
+    content = _content(item["content"], f"{place}.content", SAID if role == "assistant" else PARTS)
     if role == "assistant":
         history.say(content)
     else:
@@ -146,7 +144,7 @@ def _read_result(item: Json, place: str, history: _History) -> None:
     call_id = _string(item, "call_id", place)
     if "output" not in item:
         raise missing(f"{place}.output")
-    history.answer(call_id, _content(item["output"], f"{place}.output", _PARTS))
+    history.answer(call_id, _content(item["output"], f"{place}.output", PARTS))
 
 
 def _read_reasoning(item: Json, place: str, history: _History) -> None:
@@ -215,7 +213,7 @@ def _refuse_reference(item: Json, place: str, history: _History) -> None:
     )
 
 
-_READERS: Mapping[str, Callable[[Json, str, _History], None]] = {
+READERS: Mapping[str, Callable[[Json, str, _History], None]] = {
     "message": _read_message,
     "function_call": _read_call,
     "function_call_output": _read_result,
@@ -296,12 +294,12 @@ def _audio(part: Json, place: str) -> Json:
     return {"type": "input_audio", "input_audio": audio}
 
 
-_SAID: Mapping[str, Callable[[Json, str], Json]] = {
+SAID: Mapping[str, Callable[[Json, str], Json]] = {
     "output_text": _text,
     "refusal": _refusal,
     "input_text": _text,
 }
-_PARTS: Mapping[str, Callable[[Json, str], Json]] = {
+PARTS: Mapping[str, Callable[[Json, str], Json]] = {
     "input_text": _text,
     "input_image": _image,
     "input_file": _file,

@@ -72,9 +72,9 @@ _UNSUPPORTED = {
 }
 _SEARCHES = re.compile(r"web_search(_preview)?(_\d{4}_\d{2}_\d{2})?")
 _SEARCH = "web_search"
-_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-_SUMMARIES = ("auto", "concise", "detailed")
-_VERBOSITIES = ("low", "medium", "high")
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+SUMMARIES = ("auto", "concise", "detailed")
+VERBOSITIES = ("low", "medium", "high")
 
 
 def parse(body: Mapping[str, object], size: int) -> ChatRequest:
@@ -252,9 +252,9 @@ def _options(
     options = {name: value for name, value in given.body.items() if name not in _READ}
     if (limit := given.body.get("max_output_tokens")) is not None:
         options["max_completion_tokens"] = limit
-    if (effort := reasoning.choice("effort", _EFFORTS)) is not None:
+    if (effort := reasoning.choice("effort", EFFORTS)) is not None:
         options["reasoning_effort"] = effort
-    if (verbosity := text.choice("verbosity", _VERBOSITIES)) is not None:
+    if (verbosity := text.choice("verbosity", VERBOSITIES)) is not None:
         options["verbosity"] = verbosity
     top = given.body.get("top_logprobs")
     if top or "message.output_text.logprobs" in include:
@@ -434,7 +434,7 @@ def _said(given: _Fields, text: _Fields, reasoning: _Fields, tools: Sequence[Jso
     said["tools"] = [_said_tool(tool) for tool in tools]
     if "tool_choice" in given.body:
         said["tool_choice"] = given.body["tool_choice"]
-    summary = reasoning.choice("summary", _SUMMARIES)
+    summary = reasoning.choice("summary", SUMMARIES)
     said["reasoning"] = {"effort": reasoning.body.get("effort"), "summary": summary}
     said["text"] = {"format": {"type": "text"}, **text.body}
     return said
