@@ -22,18 +22,19 @@ _MOST = 100_000
 
 def read(messages: object, system: object) -> list[Message]:
     """Raises `InvalidRequest`."""
-    rows: list[Message] = []
-    if system is not None and (row := _system(system, "system")) is not None:
-        rows.append(row)
     if not isinstance(messages, list):
         raise wrong("messages", "a valid list")
-    if not messages:
-        raise wrong("messages", "a list with at least 1 message")
     if len(messages) > _MOST:
         raise wrong("messages", f"a list of at most {_MOST} messages")
-    for index, message in enumerate(messages):
-        rows += _message(message, f"messages.{index}")
-    return rows
+    rows = [
+        row
+        for index, message in enumerate(messages)
+        for row in _message(message, f"messages.{index}")
+    ]
+    if not rows:
+        raise wrong("messages", "a list with at least 1 message")
+    first = None if system is None else _system(system, "system")
+    return rows if first is None else [first, *rows]
 
 
 def _message(message: object, place: str) -> list[Message]:

@@ -1,14 +1,18 @@
 """Requests in Anthropic's form: what every provider gets of them, and that Anthropic gets all."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from adapters.providers.anthropic_request import Style, count, translate
 from adapters.wires.anthropic_messages import AnthropicMessagesWire
 from gateway.errors import InvalidRequest
 from gateway.request import NATIVE, ChatRequest, check_messages, plain
+from gateway.sse import dump
 
 WIRE = AnthropicMessagesWire()
 CACHE = {"type": "ephemeral"}
@@ -644,6 +648,10 @@ def test_citations_that_we_wrote_are_not_sent_to_anthropic() -> None:
         ({"stop_sequences": "END"}, "stop_sequences: Input should be a valid list"),
         ({"messages": "Hi"}, "messages: Input should be a valid list"),
         ({"messages": []}, "messages: Input should be a list with at least 1 message"),
+        (
+            {"messages": [{"role": "system", "content": ""}]},
+            "messages: Input should be a list with at least 1 message",
+        ),
         ({"messages": ["Hi"]}, "messages.0: Input should be an object"),
         ({"messages": [{"content": "Hi"}]}, "messages.0.role: Field required"),
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
@@ -736,3 +744,67 @@ def test_a_field_too_few_is_named(field: str) -> None:
     body = {"model": "m", "max_tokens": 9, "messages": [HELLO]}
     with pytest.raises(InvalidRequest, match=f"^{field}: Field required$"):
         WIRE.parse({name: value for name, value in body.items() if name != field}, 100)
+
+
+# Whatever comes
+
+_WORDS = st.sampled_from(
+    [
+        *("type", "text", "image", "source", "base64", "url", "data", "media_type", "document"),
+        *("content", "tool_use", "tool_result", "tool_use_id", "id", "name", "input", "thinking"),
+        *("signature", "redacted_thinking", "server_tool_use", "code_execution_tool_result"),
+        *("srvtoolu_gw_a", "role", "user", "assistant", "system", "citations", "encrypted_index"),
+        *("web_search_tool_result", "stdout", "error_code", "search_result", "title", "file"),
+        *("code_execution_result", "is_error", "cache_control", "", "a"),
+    ]
+)
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | _WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_WORDS, inner, max_size=6),
+    max_leaves=8,
+)
+_TYPES = st.sampled_from(
+    [
+        *("text", "image", "document", "tool_use", "tool_result", "thinking", "search_result"),
+        *("redacted_thinking", "server_tool_use", "code_execution_tool_result"),
+        *("web_search_tool_result", "hologram"),
+    ]
+)
+_FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "id": _WORDS | _VALUES,
+    "tool_use_id": _WORDS | _VALUES,
+    **dict.fromkeys(("text", "name", "thinking", "data", "title", "signature"), _WORDS | _VALUES),
+    "input": st.dictionaries(_WORDS, _WORDS) | _VALUES,
+    "source": st.fixed_dictionaries({"type": _WORDS}, optional={"data": _WORDS}) | _VALUES,
+    "content": _VALUES,
+    "citations": _VALUES,
+}
+_BLOCKS = st.lists(st.fixed_dictionaries({"type": _TYPES}, optional=_FIELDS), max_size=5)
+_MESSAGES = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system"]), "content": _BLOCKS | _VALUES}
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    messages=st.lists(_MESSAGES, max_size=5),
+    further=st.dictionaries(
+        st.sampled_from(
+            ["system", "tools", "tool_choice", "thinking", "output_config", "metadata"]
+        ),
+        _VALUES,
+        max_size=3,
+    ),
+)
+def test_whatever_comes_is_refused_or_understood(
+    messages: list[object], further: dict[str, object]
+) -> None:
+    try:
+        request = parse(*messages, **further)
+    except InvalidRequest:
+        return
+    understood = plain(request)
+    check_messages(understood.messages)
+    dump([understood.messages, understood.tools, understood.options])
+    with suppress(InvalidRequest):
+        dump(translate(request, Style()))
