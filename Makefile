@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Frameworks that cannot live together: each is tested in .envs/agents-<name>.
-AGENTS := llamaindex pydantic-ai
+AGENTS := llamaindex pydantic-ai langgraph openai-agents
 
 .PHONY: help install dev serve format check test test-fast test-clients test-agents $(AGENTS:%=test-%) \
   goldens lock clean
@@ -80,7 +80,7 @@ lock: .venv/installed-dev ## Take new versions of everything into the lock files
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --no-header --extra test --extra dev pyproject.toml -c requirements.lock -o requirements-dev.lock
+	  --no-annotate --no-header --extra test --extra dev --extra mcp pyproject.toml -c requirements.lock -o requirements-dev.lock
 	@for name in $(AGENTS); do \
 	  $(BIN)/uv pip compile -q -U --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	    --extra test pyproject.toml tests/agents/$$name/requirements.in -c requirements-dev.lock \

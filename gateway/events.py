@@ -107,6 +107,8 @@ class ToolCallStart:
     name: str
     executor: Executor = "client"
     choice: int = 0
+    server: str | None = None
+    """Which server of the gateway's settings the tool is of, where it is not the gateway's own."""
 
 
 @dataclass(frozen=True, slots=True)

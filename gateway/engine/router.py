@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import TimeLimits
-from gateway.engine.tools.tool import Tool
+from gateway.engine.tools.tool import Tool, Toolbox
 from gateway.errors import UnknownModel
 from gateway.ports import Engine, Provider
 from gateway.records import Dialect
@@ -29,6 +29,8 @@ class Upstream:
     """When its models are asked after others; None to keep the settings' order whatever happens."""
     tools: tuple[Tool, ...] = ()
     """Offered to its models when they are asked for by `provider/model`."""
+    boxes: tuple[Toolbox, ...] = ()
+    """The same, as far as they have any at the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Route:
     engine: Engine | None = None
     """Answers instead of the tool loop."""
     tools: tuple[Tool, ...] = ()
+    boxes: tuple[Toolbox, ...] = ()
+    """Whose tools are offered as well, as far as they have any at the time."""
     system: str | None = None
     dialect: Dialect | None = None
     owner: str = "sluice"
@@ -61,6 +65,10 @@ class Route:
     """Options of a request that does not have them."""
     caps: Mapping[str, float] = field(default_factory=dict)
     """The most that an option may be. A higher one is lowered: a client often cannot know."""
+
+    def offers(self) -> Sequence[Tool]:
+        """The tools that its models may call now."""
+        return [*self.tools, *(tool for box in self.boxes for tool in box.tools())]
 
     def admits(self, tier: str) -> bool:
         return self.tiers is None or tier in self.tiers
@@ -108,7 +116,11 @@ class Router:
         upstream = None if hidden else self.upstreams.get(provider)
         if upstream is not None and slash and model:
             return Route(
-                name=name, targets=(Target(upstream, model),), tools=upstream.tools, owner=provider
+                name=name,
+                targets=(Target(upstream, model),),
+                tools=upstream.tools,
+                boxes=upstream.boxes,
+                owner=provider,
             )
         raise UnknownModel(
             f"The model {_shorten(name)!r} does not exist or you do not have access to it."

@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 _LAST_WAIT = 5.0
 """Seconds for interrupted calls to tell their clients and settle, at the end of the process."""
 
+_START_WAIT = 10.0
+"""Seconds for servers of tools to be there before the first call. One that is slow comes later."""
+
 _EXPOSED = [
     "x-request-id",
     "request-id",
@@ -134,6 +137,7 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
     )  # again, under `sluice serve`: that changes nothing
     if service.mirror is not None:
         service.mirror.start()
+    await service.start(_START_WAIT)
     checkpoints = asyncio.create_task(service.calls.checkpoint())
     try:
         yield

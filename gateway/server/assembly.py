@@ -10,7 +10,7 @@ from gateway.engine.loop import ToolLoop
 from gateway.engine.router import Route, Router, Target, Upstream
 from gateway.engine.several import Several
 from gateway.engine.switch import Switch, stand_in
-from gateway.engine.tools.tool import Tool
+from gateway.engine.tools.tool import Tool, Toolbox
 from gateway.engine.turns import Turns
 from gateway.ports import Engine, Interceptor, Provider, Wire
 from gateway.server import agents, plugins, toolbox
@@ -116,7 +116,9 @@ def _provider_rows(settings: Settings) -> dict[str, ProviderRow]:
     return rows
 
 
-def _upstream(name: str, row: ProviderRow, tools: Mapping[str, Tool], place: str) -> Upstream:
+def _upstream(
+    name: str, row: ProviderRow, tools: Mapping[str, Tool | Toolbox], place: str
+) -> Upstream:
     field = f"{place}: providers.{name}"
     try:
         make = cast(
@@ -129,17 +131,22 @@ def _upstream(name: str, row: ProviderRow, tools: Mapping[str, Tool], place: str
         provider = make(name, row.own())
     except ValueError as error:
         raise SettingsError(f"{field}: {error}") from None
+    plain, boxes = _offered(f"{field}.tools", tools, row.tools)
     return Upstream(
         provider=provider,
         limits=TimeLimits(**row.timeout.model_dump()),
         retries=row.retries,
         breaker=BreakerRules(**row.breaker.model_dump()) if row.breaker is not None else None,
-        tools=tuple(_pick(f"{field}.tools", tools, row.tools)),
+        tools=plain,
+        boxes=boxes,
     )
 
 
 def _routes(
-    settings: Settings, upstreams: Mapping[str, Upstream], tools: Mapping[str, Tool], place: str
+    settings: Settings,
+    upstreams: Mapping[str, Upstream],
+    tools: Mapping[str, Tool | Toolbox],
+    place: str,
 ) -> list[Route]:
     config = settings.file
     targets: dict[str, Target] = {}
@@ -155,7 +162,13 @@ def _routes(
             upstream = upstreams[name]
             for bare in row.models:
                 target = (Target(upstream, bare),)
-                route = Route(name=bare, targets=target, tools=upstream.tools, owner=name)
+                route = Route(
+                    name=bare,
+                    targets=target,
+                    tools=upstream.tools,
+                    boxes=upstream.boxes,
+                    owner=name,
+                )
                 routes.setdefault(bare, route)
     return list(routes.values())
 
@@ -165,7 +178,7 @@ def _route(
     row: ModelRow,
     upstreams: Mapping[str, Upstream],
     targets: dict[str, Target],
-    tools: Mapping[str, Tool],
+    tools: Mapping[str, Tool | Toolbox],
     place: str,
 ) -> Route:
     """`targets` has those made before: what one name finds out about a target, others know as well."""
@@ -181,11 +194,13 @@ def _route(
     if row.engine is not None:
         engine, kind = _engine(name, row.engine, place)
         own = (stand_in(name, kind, row.timeout),)
+    plain, boxes = _offered(f"{place}: models.{name}.tools", tools, row.tools)
     return Route(
         name=name,
         targets=own,
         engine=engine,
-        tools=tuple(_pick(f"{place}: models.{name}.tools", tools, row.tools)),
+        tools=plain,
+        boxes=boxes,
         system=row.system,
         dialect=row.notifications,
         title=row.name,
@@ -200,6 +215,17 @@ def _engine(name: str, spec: str, place: str) -> tuple[Engine, str]:
         return agents.load(spec, name)
     except plugins.PluginError as error:
         raise SettingsError(f"{place}: models.{name}.engine: {error}") from None
+
+
+def _offered(
+    field: str, there: Mapping[str, Tool | Toolbox], names: Iterable[str]
+) -> tuple[tuple[Tool, ...], tuple[Toolbox, ...]]:
+    """Tools by their names, and those boxes of them whose names are there."""
+    picked = _pick(field, there, names)
+    return (
+        tuple(tool for tool in picked if not isinstance(tool, Toolbox)),
+        tuple(tool for tool in picked if isinstance(tool, Toolbox)),
+    )
 
 
 def _pick(field: str, there: Mapping[str, T], names: Iterable[str]) -> list[T]:

@@ -5,12 +5,13 @@ from typing import cast
 
 from gateway.engine.tools import builtin, fields
 from gateway.engine.tools.http import HttpTool
+from gateway.engine.tools.pins import Pins
 from gateway.engine.tools.python import PythonTool
-from gateway.engine.tools.tool import Tool
+from gateway.engine.tools.tool import Tool, Toolbox
 from gateway.server import plugins
 from gateway.server.settings import Settings, SettingsError
 
-_TYPES = (*builtin.TYPES, "http", "python")
+_TYPES = (*builtin.TYPES, "http", "mcp", "python")
 
 
 def rows(settings: Settings) -> dict[str, tuple[str, Mapping[str, object]]]:
@@ -27,19 +28,28 @@ def rows(settings: Settings) -> dict[str, tuple[str, Mapping[str, object]]]:
     return found | {name: (row.type, row.own()) for name, row in settings.file.tools.items()}
 
 
-def make(settings: Settings) -> dict[str, Tool]:
+def make(settings: Settings) -> dict[str, Tool | Toolbox]:
     """All of them, by the names of their rows. Raises `SettingsError`; connects to nothing."""
-    tools: dict[str, Tool] = {}
+    tools: dict[str, Tool | Toolbox] = {}
+    pins = Pins(settings.data_dir / "mcp-accepted.json")
     for name, (kind, config) in rows(settings).items():
         try:
-            tools[name] = _make(name, kind, config)
+            tools[name] = _make(name, kind, config, pins)
         except (ValueError, plugins.PluginError) as error:
             raise SettingsError(f"{settings.config}: tools.{name}: {error}") from None
+    for box in (name for name, tool in tools.items() if isinstance(tool, Toolbox)):
+        for name in tools:
+            if name.startswith(f"{box}_"):
+                raise SettingsError(
+                    f"{settings.config}: tools.{name}: names with {box}_ are those of the tools of {box!r}"
+                )
     return tools
 
 
-def _make(name: str, kind: str, config: Mapping[str, object]) -> Tool:
+def _make(name: str, kind: str, config: Mapping[str, object], pins: Pins) -> Tool | Toolbox:
     match kind:
+        case "mcp":
+            return _mcp(name, config, pins)
         case "python":
             return _python(name, config)
         case "http":
@@ -50,6 +60,16 @@ def _make(name: str, kind: str, config: Mapping[str, object]) -> Tool:
             tool = builtin.build(kind, config)
             tool.name = name  # a row's name is what models and notifications call it by
             return tool
+
+
+def _mcp(name: str, config: Mapping[str, object], pins: Pins) -> Toolbox:
+    try:
+        made = plugins.attribute("gateway.engine.tools.mcp:McpServer")
+    except plugins.PluginError as error:
+        raise ValueError(
+            f"type: mcp needs mcp, which is not installed: pip install '{plugins.DISTRIBUTION}[mcp]'"
+        ) from error
+    return cast(Callable[[str, Mapping[str, object], Pins], Toolbox], made)(name, config, pins)
 
 
 def _python(name: str, config: Mapping[str, object]) -> Tool:

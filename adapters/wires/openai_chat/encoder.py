@@ -133,7 +133,7 @@ class ChatEncoder(Encoder):
                 }
                 return self._delta(event.choice, {"tool_calls": [call]})
             case ToolCallStart():
-                self._notifications.announce(event.call_id, event.name)
+                self._notifications.announce(event.call_id, event.name, event.server)
                 return b""
             case ToolCallDelta():
                 return self._arguments(event.call_id, event.fragment)

@@ -29,6 +29,7 @@ _STATUS: dict[ToolStatus, str] = {
 @dataclass(slots=True)
 class _Told:
     tool: str
+    server: str | None
     arguments: object = None
     query: str | None = None
 
@@ -43,8 +44,8 @@ class Notifications:
         self._seq = 0
         self._calls: dict[str, _Told] = {}
 
-    def announce(self, call_id: str, tool: str) -> None:
-        self._calls[call_id] = _Told(tool)
+    def announce(self, call_id: str, tool: str, server: str | None) -> None:
+        self._calls[call_id] = _Told(tool, server)
 
     def knows(self, call_id: str) -> bool:
         return call_id in self._calls
@@ -77,6 +78,8 @@ class Notifications:
         told = self._calls[call_id]
         self._seq += 1
         record: dict[str, object] = {"id": call_id, "tool": told.tool, "status": status}
+        if told.server is not None:
+            record["server"] = told.server
         if told.arguments is not None and status != "progress":
             record["arguments"] = told.arguments
         record |= more

@@ -1,10 +1,14 @@
 """Fields of a tool's row in `sluice.yaml`, each checked in one line that names it."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 _MAX_TIMEOUT = 600.0
+_SHORTEST_SECRET = 6
+"""Characters. What is shorter is in many texts by chance."""
+_SECRET = re.compile("key|token|secret|passw|auth|cookie|credential|sign", re.IGNORECASE)
 
 
 def check(config: Mapping[str, object], known: Sequence[str]) -> None:
@@ -27,8 +31,8 @@ def text(config: Mapping[str, object], field: str) -> str | None:
     return value.strip() or None if value is not None else None
 
 
-def flag(config: Mapping[str, object], field: str) -> bool:
-    value = config.get(field, False)
+def flag(config: Mapping[str, object], field: str, *, default: bool = False) -> bool:
+    value = config.get(field, default)
     if not isinstance(value, bool):
         raise ValueError(f"{field}: expected true or false, not {value!r}")
     return value
@@ -83,6 +87,16 @@ def headers(config: Mapping[str, object]) -> dict[str, str]:
         if not value.isascii() or not value.isprintable():
             raise ValueError(f"headers.{name}: expected printable ASCII characters in one line")
     return found
+
+
+def secrets(named: Mapping[str, str], url: str = "") -> Sequence[str]:
+    """Which values of headers, variables and a URL's query nobody else is to see, the longest first."""
+    all_named = [*named.items(), *parse_qsl(urlsplit(url).query)]
+    values = {value for name, value in all_named if _SECRET.search(name)}
+    values |= {value.rpartition(" ")[2] for value in values}  # of `Bearer …`
+    return sorted(
+        filter(lambda value: len(value) >= _SHORTEST_SECRET, values), key=len, reverse=True
+    )
 
 
 def hosts(config: Mapping[str, object]) -> Sequence[str]:

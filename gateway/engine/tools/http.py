@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
@@ -20,9 +20,6 @@ _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _KNOWN_OF_CALL = ("email", "key_name", "caller", "conversation", "user", "request_id", "call_id")
 _LONGEST_REFUSAL = 2_000
 """Characters of what a service says to a request that it does not like."""
-_SHORTEST_SECRET = 6
-"""Characters. A shorter value of a header is in many texts by chance."""
-
 _FIELDS = (
     "description",
     "url",
@@ -83,7 +80,7 @@ class HttpTool:
             raise ValueError(
                 f"url: {error} If it is meant, add allow: [{_place(url)!r}]"
             ) from error
-        self._secrets = _secrets(url, self._headers)
+        self._secrets = fields.secrets(self._headers, url)
 
     async def run(self, arguments: Mapping[str, object], context: ToolContext, /) -> str:
         self._check(arguments)
@@ -230,13 +227,6 @@ def _context(config: Mapping[str, object]) -> Mapping[str, str]:
             raise ValueError(f"context.{header}: {fields.hint(name, _KNOWN_OF_CALL)[2:]}")
     fields.headers({"headers": dict.fromkeys(found, "")})
     return found
-
-
-def _secrets(url: str, headers: Mapping[str, str]) -> Sequence[str]:
-    """What a service that says back what it got must not tell anybody, the longest first."""
-    found = {part for value in headers.values() for part in (value, value.rpartition(" ")[2])}
-    found |= {value for _, value in parse_qsl(urlsplit(url).query) if "{" not in value}
-    return sorted((part for part in found if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _place(url: str) -> str:

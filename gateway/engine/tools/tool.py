@@ -71,5 +71,15 @@ class Toolbox(Protocol):
     name: str
 
     def tools(self) -> Sequence[Tool]:
-        """Those there are at present, under names that are theirs alone."""
+        """Those there are at present, their names beginning with the box's and an underscore."""
         ...
+
+    def status(self) -> Mapping[str, object]:
+        """`state` (starting, up, down) and figures, for everybody to see; JSON. Does no I/O."""
+        ...
+
+    async def start(self) -> None:
+        """Returns when it has tools, or will not have them soon. Called once."""
+        ...
+
+    async def aclose(self) -> None: ...
