@@ -355,7 +355,7 @@ class _Assistant:
 
 def _ours(blocks: Sequence[Block]) -> dict[str, str]:
     """Results of our tools by the id of the call, where both are there."""
-    called = {block.get("id") for block in blocks if block["type"] == "server_tool_use"}
+    called = {str(block.get("id")) for block in blocks if block["type"] == "server_tool_use"}
     results: dict[str, str] = {}
     for block in blocks:
         call_id = block.get("tool_use_id")

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from adapters.providers.anthropic_request import Style, count, translate
@@ -62,7 +62,7 @@ def result(call_id: str, content: object = "rain", **more: object) -> dict[str, 
     return {"type": "tool_result", "tool_use_id": call_id, "content": content, **more}
 
 
-def server_use(call_id: str, name: str = "calculator") -> dict[str, object]:
+def server_use(call_id: object, name: str = "calculator") -> dict[str, object]:
     return {"type": "server_tool_use", "id": call_id, "name": name, "input": {"expression": "1+1"}}
 
 
@@ -786,6 +786,7 @@ _MESSAGES = st.fixed_dictionaries(
 
 
 @settings(max_examples=100, deadline=None)
+@example(messages=[{"role": "assistant", "content": [server_use([])]}], further={})
 @given(
     messages=st.lists(_MESSAGES, max_size=5),
     further=st.dictionaries(
