@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
+from gateway.engine.apart import apart
 from gateway.engine.limits import TimeLimits, within
 from gateway.engine.router import Route, Router, Target, Upstream
 from gateway.events import Error, StepStart
@@ -30,7 +31,7 @@ class Switch:
     async def _ask(self, engine: Engine, call: Call, request: ChatRequest) -> Events:
         route = self._router.resolve(request.model, call.key.tier)
         (target,) = route.targets
-        events = engine.stream(call, _prepare(route, request))
+        events = apart(engine.stream(call, _prepare(route, request)))
         started = False
         async with aclosing(within(target.upstream.limits, route.name, events)) as limited:
             async for batch in limited:
