@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Frameworks that cannot live together: each is tested in .envs/agents-<name>.
 AGENTS := llamaindex pydantic-ai langgraph openai-agents
 
-.PHONY: help install dev serve format check test test-fast test-clients test-agents $(AGENTS:%=test-%) \
+.PHONY: help install dev serve format check test test-fast test-clients test-mcp test-agents $(AGENTS:%=test-%) \
   goldens lock clean
 
 help: ## This list.
@@ -48,15 +48,26 @@ check: .venv/installed-dev ## Format, lint, types, and who may import whom.
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --cache-dir .cache/import-linter
 
-test: .venv/installed-dev ## All tests. They reach no network but the package registries.
+test: .venv/installed-dev .envs/mcp/installed ## All tests. They reach no network but the package registries.
 	@$(BIN)/python -m pytest -n 4 --dist loadgroup
 	@$(MAKE) --no-print-directory test-agents
 
-test-fast: .venv/installed-dev ## All but the vendors' SDKs and the faults.
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not clients and not faults"
+test-fast: .venv/installed-dev ## All but the vendors' SDKs, MCP servers and the faults.
+	@$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not clients and not faults and not mcp"
 
 test-clients: .venv/installed-dev ## Only the vendors' SDKs, old and new.
 	@$(BIN)/python -m pytest -m clients
+
+test-mcp: .venv/installed-dev .envs/mcp/installed ## Only tools of MCP servers, real ones among them.
+	@$(BIN)/python -m pytest -m mcp
+
+.envs/mcp/installed: tests/mcp/requirements.txt tests/mcp/package-lock.json
+	@echo "Installing MCP servers into .envs"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/mcp/requirements.txt
+	@cp tests/mcp/package.json tests/mcp/package-lock.json tests/mcp/.npmrc $(@D)
+	@npm ci --prefix $(@D) --no-audit --no-fund --ignore-scripts --loglevel error > /dev/null
+	@touch $@
 
 test-agents: $(AGENTS:%=test-%) ## Only agents as engines, each framework in an environment of its own.
 
@@ -81,6 +92,8 @@ lock: .venv/installed-dev ## Take new versions of everything into the lock files
 	  --no-annotate --no-header pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --no-annotate --no-header --extra test --extra dev --extra mcp pyproject.toml -c requirements.lock -o requirements-dev.lock
+	@$(BIN)/uv pip compile -q -U --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  tests/mcp/requirements.in -o tests/mcp/requirements.txt
 	@for name in $(AGENTS); do \
 	  $(BIN)/uv pip compile -q -U --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
 	    --extra test pyproject.toml tests/agents/$$name/requirements.in -c requirements-dev.lock \
