@@ -1,0 +1,207 @@
+"""The response of a stream, against a server whose client does as the test says."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+
+import pytest
+from starlette.types import Message, Scope
+
+from gateway.server.body import ClientGone
+from gateway.server.stream import ABORT, CallStream
+from gateway.sse import HEARTBEAT
+
+
+class Server:
+    """What uvicorn is to a response: it waits for a client that does not read, and drops the rest."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.gone = asyncio.Event()
+        self.aborted = False
+
+    @property
+    def scope(self) -> Scope:
+        return {"type": "http", "method": "POST", "extensions": {ABORT: {"call": self.abort}}}
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.gone.set()
+
+    async def receive(self) -> Message:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if not self.reads.is_set():
+            await self.reads.wait()
+        self.sent.append(message)
+
+    @property
+    def frames(self) -> list[bytes]:
+        return [message["body"] for message in self.sent if message.get("body")]
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.sent) and self.sent[-1].get("more_body") is False
+
+    async def run(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        heartbeat: float = 60,
+        send_timeout: float = 60,
+        on_disconnect: Callable[[], None] = lambda: None,
+        finished: Callable[[], bool] = lambda: False,
+    ) -> None:
+        response = CallStream(
+            frames,
+            headers={"x-request-id": "r"},
+            heartbeat=heartbeat,
+            send_timeout=send_timeout,
+            on_disconnect=on_disconnect,
+            finished=finished,
+        )
+        others = asyncio.all_tasks()
+        async with asyncio.timeout(20):
+            try:
+                await response(self.scope, self.receive, self.send)
+            finally:
+                await asyncio.sleep(0)
+                left = asyncio.all_tasks() - others
+                assert not left, "a response leaves no task behind"
+
+
+class Frames:
+    """A stream that tells whether it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def flood(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0)
+        finally:
+            self.closed = True
+
+    async def pause(self, *pauses: float) -> AsyncGenerator[bytes, None]:
+        try:
+            for number, pause in enumerate(pauses):
+                await asyncio.sleep(pause)
+                yield b"%d" % number
+        finally:
+            self.closed = True
+
+
+async def test_frames_go_out_one_by_one_with_headers_of_an_event_stream() -> None:
+    server, frames = Server(), Frames()
+    await server.run(frames.pause(0, 0, 0))
+    headers = {name.decode(): value.decode() for name, value in server.sent[0]["headers"]}
+    assert headers == {
+        "x-request-id": "r",
+        "cache-control": "no-store",
+        "connection": "keep-alive",
+        "x-accel-buffering": "no",
+        "content-type": "text/event-stream; charset=utf-8",
+    }
+    assert server.frames == [b"0", b"1", b"2"]
+    assert server.whole
+    assert frames.closed
+
+
+async def test_heartbeats_fill_a_silence_and_stop_with_it() -> None:
+    server = Server()
+    await server.run(Frames().pause(0.3, 0, 0.3), heartbeat=0.05)
+    beats = server.frames.count(HEARTBEAT)
+    assert 4 <= beats <= 12
+    assert [frame for frame in server.frames if frame != HEARTBEAT] == [b"0", b"1", b"2"]
+    assert server.whole
+
+
+async def test_nothing_comes_after_the_last_frame_however_long_its_end_takes() -> None:
+    server, over = Server(), False
+
+    async def linger() -> AsyncGenerator[bytes, None]:
+        nonlocal over
+        yield b"[DONE]"
+        over = True
+        await asyncio.sleep(0.2)
+
+    await server.run(linger(), heartbeat=0.02, finished=lambda: over)
+    assert server.frames == [b"[DONE]"]
+
+
+@pytest.mark.parametrize("pauses", [(0.0, 0.0), (0.0, 30.0)], ids=["frame", "heartbeat"])
+async def test_a_client_that_reads_nothing_is_dropped(pauses: tuple[float, ...]) -> None:
+    server, frames = Server(), Frames()
+    told: list[str] = []
+
+    async def stop_reading(source: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        try:
+            async for frame in source:
+                yield frame
+                server.reads.clear()
+        finally:
+            await source.aclose()
+
+    with pytest.raises(ClientGone):
+        await server.run(
+            stop_reading(frames.pause(*pauses)),
+            heartbeat=0.05,
+            send_timeout=0.3,
+            on_disconnect=lambda: told.append("gone"),
+        )
+    assert server.aborted
+    assert frames.closed
+    assert told == ["gone"]
+    assert server.frames == [b"0"]
+
+
+async def test_a_client_that_reads_again_gets_all_of_it_and_no_heartbeat_twice() -> None:
+    server = Server()
+    asyncio.get_running_loop().call_later(0.15, server.reads.clear)
+    asyncio.get_running_loop().call_later(0.5, server.reads.set)
+    await server.run(Frames().pause(0.1, 0.3, 0.3), heartbeat=0.1, send_timeout=10)
+    assert [frame for frame in server.frames if frame != HEARTBEAT] == [b"0", b"1", b"2"]
+    assert server.frames.count(HEARTBEAT) <= 4
+    assert server.whole
+
+
+@pytest.mark.parametrize("flooding", [True, False], ids=["flood", "silence"])
+async def test_a_client_that_leaves_ends_the_stream(flooding: bool) -> None:
+    server, frames = Server(), Frames()
+    told: list[bool] = []
+    asyncio.get_running_loop().call_later(0.05, server.gone.set)
+    with pytest.raises(ClientGone):
+        await server.run(
+            frames.flood() if flooding else frames.pause(0, 60),
+            on_disconnect=lambda: told.append(frames.closed),
+        )
+    assert frames.closed
+    assert told == [False]
+
+
+async def test_a_server_that_cancels_the_request_cancels_the_stream() -> None:
+    server, frames = Server(), Frames()
+    running = asyncio.create_task(server.run(frames.pause(0, 60)))
+    await asyncio.sleep(0.05)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+    assert running.cancelled()
+    assert frames.closed
+
+
+async def test_a_fault_of_the_stream_goes_to_the_server() -> None:
+    async def fail() -> AsyncGenerator[bytes, None]:
+        yield b"x"
+        raise ZeroDivisionError
+
+    server = Server()
+    with pytest.raises(ZeroDivisionError):
+        await server.run(fail())
+    assert not server.whole
