@@ -17,14 +17,16 @@ from gateway.errors import InvalidRequest, LedgerUnavailable
 from gateway.events import Complete, Json
 from gateway.outcome import Outcome
 from gateway.ports import Archive, Events, Wire
-from gateway.records import Call, Document
+from gateway.records import ApiKey, Call, Document
 from gateway.request import ChatRequest, Message
 from gateway.secrets import conceal
+from gateway.server.service import Service
 from gateway.server.transcript import Transcript
 from gateway.sse import dump
 
 log = logging.getLogger(__name__)
 
+_SEARCH = "web_search"
 _DIGITS = 32
 """Of an answer's id, after its prefix. The ids of its items begin with them, too."""
 
@@ -35,28 +37,30 @@ class PreviousNotFound(InvalidRequest):
 
 
 class Answers:
-    """Those of one user in one wire's format. Without an archive there are none, and none is kept."""
+    """Those of one user in one wire's format. A wire that stores none has none, nor has any where there
+    is no archive."""
 
-    def __init__(self, wire: Wire, archive: Archive | None, owner: str) -> None:
+    def __init__(self, wire: Wire, service: Service, key: ApiKey) -> None:
         self._wire = wire
-        self._archive = archive
-        self._owner = owner
+        self._archive = service.archive if wire.stored_paths else None
+        self._router = service.router
+        self._key = key
 
     async def find(self, answer_id: str) -> Json | None:
         """`body`, `messages` and `input`."""
         if self._archive is None:
             return None
-        document = await self._archive.get(self._owner, self._wire.type, answer_id)
+        document = await self._archive.get(self._key.email, self._wire.type, answer_id)
         return None if document is None else cast(Json, orjson.loads(document.data))
 
     async def delete(self, answer_id: str) -> bool:
         if self._archive is None:
             return False
-        return await self._archive.delete(self._owner, self._wire.type, answer_id)
+        return await self._archive.delete(self._key.email, self._wire.type, answer_id)
 
     async def dereference(self, body: Mapping[str, object]) -> Mapping[str, object]:
         """The body of a request with kept items in the place of references to them."""
-        items = body.get("input")
+        items = body.get("input") if self._archive is not None else None
         if not isinstance(items, list) or not any(map(_refers, items)):
             return body
         known: dict[str, Json] = {}
@@ -75,6 +79,9 @@ class Answers:
     async def precede(self, body: Mapping[str, object], request: ChatRequest) -> ChatRequest:
         """The request with the messages of the answer that it follows before its own, and a look at
         what a provider would refuse. Raises `InvalidRequest`."""
+        if not self._wire.stored_paths:
+            return request
+        self._check_search(body, request)
         if self._archive is None:
             request = replace(request, store=False)
         if request.previous is not None:
@@ -98,23 +105,35 @@ class Answers:
             _check_calls(request.messages)
         return request
 
-    def keeping(self, body: Mapping[str, object]) -> "Keeping | None":
-        """What keeps the answer to this body, where one can be kept."""
-        if self._archive is None:
+    def keeping(self, body: Mapping[str, object], request: ChatRequest) -> "Keeping | None":
+        """What keeps the answer, where it is to be kept and can be."""
+        if self._archive is None or not request.store:
             return None
-        return Keeping(self._wire, self._archive, self._owner, body)
+        return Keeping(self._wire, self._archive, body)
+
+    def _check_search(self, body: Mapping[str, object], request: ChatRequest) -> None:
+        """A search that a client relies on is ours, which not every model has."""
+        tools = body.get("tools")
+        kinds = [tool.get("type") for tool in tools] if isinstance(tools, list) else []
+        for index, kind in enumerate(kinds):
+            if str(kind).startswith(_SEARCH):
+                route = self._router.resolve(request.model, self._key.tier)
+                if not any(tool.name == _SEARCH for tool in route.offers()):
+                    raise InvalidRequest(
+                        f"The model {conceal(request.model[:80])!r} has no web search here: the "
+                        f"gateway's settings give it no tool named {_SEARCH!r}.",
+                        param=f"tools[{index}]",
+                        code="unsupported_value",
+                    )
 
 
 class Keeping:
     """Keeps the answer of one call. Two interceptors: `listen` hears what the engine says, `keep` what
     the client is told."""
 
-    def __init__(
-        self, wire: Wire, archive: Archive, owner: str, body: Mapping[str, object]
-    ) -> None:
+    def __init__(self, wire: Wire, archive: Archive, body: Mapping[str, object]) -> None:
         self._wire = wire
         self._archive = archive
-        self._owner = owner
         self._body = body
         self._transcript = Transcript()
 
@@ -143,7 +162,7 @@ class Keeping:
         asked = _without_instructions(self._body, call.request.messages)
         now = datetime.now(UTC)
         return Document(
-            owner=self._owner,
+            owner=call.key.email,
             kind=self._wire.type,
             id=answer_id,
             data=dump(

@@ -37,6 +37,7 @@ from gateway.server.routes import (
 )
 from gateway.server.service import Service
 from gateway.server.settings import Settings
+from gateway.server.stored import StoredAnswers
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
             calls.append(Route(path, CallEndpoint(wire, service, guests), methods=["POST"]))
         calls += [Route(path, show_health, methods=["GET"]) for path in wire.probe_paths]
         calls += [Route(path, count, methods=["POST"]) for path in wire.count_paths]
+        calls += StoredAnswers(wire, service).routes()
     embeddings = EmbeddingEndpoint(service)
     routes = [
         *calls,

@@ -30,6 +30,7 @@ from gateway.request import ChatRequest, Notice
 from gateway.secrets import conceal
 from gateway.server import body, dialects, logs, openwebui, tokens
 from gateway.server.account import Account
+from gateway.server.answers import Answers
 from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
 from gateway.server.interceptors.meter import Meter
@@ -110,6 +111,8 @@ class _Exchange:
         self._tier = service.settings.file.tiers.get(key.tier)
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
+        self._content: Mapping[str, object] = {}
+        self._answers = Answers(wire, service, key)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         parsed: ChatRequest | None = None
@@ -117,6 +120,7 @@ class _Exchange:
         problem: GatewayError | None = None
         try:
             parsed = openwebui.adapt(await self._read(receive), self._headers, self._tier)
+            parsed = await self._answers.precede(self._content, parsed)
             dialect, detail = self._negotiate(parsed)
         except body.ClientGone:
             return
@@ -167,12 +171,14 @@ class _Exchange:
             limit=self._settings.max_body,
             timeout=self._settings.body_timeout,
         )
-        content = body.parse(data)
+        self._content = body.parse(data)
         for guest in self._guests:
-            if guest.claims(content, self._key):
+            if guest.claims(self._content, self._key):
                 self._wire = guest
                 break
-        return self._wire.parse(content, len(data))
+        self._answers = Answers(self._wire, self._service, self._key)
+        self._content = await self._answers.dereference(self._content)
+        return self._wire.parse(self._content, len(data))
 
     def _negotiate(self, request: ChatRequest) -> tuple[Dialect, Detail]:
         route = self._service.router.routes.get(request.model)
@@ -221,9 +227,12 @@ class _Exchange:
         def note(error: Error) -> None:
             meter.end = error
 
+        keeping = self._answers.keeping(self._content, call.request)
         interceptors = (
+            *((keeping.keep,) if keeping else ()),
             *self._wire.interceptors(call),
             show_tools,
+            *((keeping.listen,) if keeping else ()),
             *self._service.interceptors,
             meter.watch,
         )

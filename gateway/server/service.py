@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.engine.router import Router
 from gateway.engine.tools.tool import Closable, Tool, Toolbox
-from gateway.ports import Engine, Interceptor, Ledger, Mirror
+from gateway.ports import Archive, Engine, Interceptor, Ledger, Mirror
 from gateway.server.calls import Calls
 from gateway.server.models import Models
 from gateway.server.prices import Prices
@@ -26,6 +26,7 @@ class Service:
     interceptors: Sequence[Interceptor]
     """The operator's own, in order; the first is the nearest to the client."""
     mirror: Mirror | None = None
+    archive: Archive | None = None
 
     @property
     def boxes(self) -> Sequence[Toolbox]:

@@ -34,7 +34,7 @@ Change: TypeAlias = dict[str, object]
 """An event of OpenAI's stream, but for its number in it."""
 
 SERVER_LABEL = "sluice"
-"""The MCP server that tools of the gateway seem to be of."""
+"""The MCP server that the gateway's own tools seem to be of."""
 
 _SEARCH = "web_search"
 
@@ -140,7 +140,7 @@ class Output:
         elif event.name == _SEARCH:
             call = SearchCall(*self._name("ws"))
         else:
-            call = McpCall(*self._name("mcp"), event.call_id, event.name)
+            call = McpCall(*self._name("mcp"), event)
         self._items.append(call)
         self._calls[event.call_id] = call
         return [*changes, *call.started()]
@@ -426,10 +426,11 @@ class SearchCall:
 class McpCall:
     """Its id ends in the call's own, by which the call is known when a client sends it back."""
 
-    def __init__(self, index: int, item_id: str, call_id: str, name: str) -> None:
+    def __init__(self, index: int, item_id: str, event: ToolCallStart) -> None:
         self.index = index
-        self.id = f"{item_id}_{call_id}"
-        self._name = name
+        self.id = f"{item_id}_{event.call_id}"
+        self._name = event.name
+        self._server = event.server or SERVER_LABEL
         self._arguments = ""
         self._output: str | None = None
         self._error: Json | None = None
@@ -441,7 +442,7 @@ class McpCall:
             "type": "mcp_call",
             "status": self._status,
             "approval_request_id": None,
-            "server_label": SERVER_LABEL,
+            "server_label": self._server,
             "name": self._name,
             "arguments": self._arguments,
             "output": self._output,
