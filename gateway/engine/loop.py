@@ -244,7 +244,8 @@ class _Answer:
         self.calls = 0
 
     def begin(self, messages: Sequence[Message]) -> None:
-        if self._route.system is not None:
+        # A client's chore is not the conversation that the words are for.
+        if self._route.system is not None and self._request.task is None:
             messages = [{"role": "system", "content": self._route.system}, *messages]
         self._first = messages
 
@@ -312,9 +313,9 @@ class _Answer:
 
 def offered(request: ChatRequest, route: Route) -> dict[str, Tool]:
     """Our tools for this request, by name. A tool of the client with the same name stands before ours;
-    a request for several answers gets none, since each would need a history of its own, and so does
-    one that forces a call of the client's tools, which ours must not stand in for."""
-    if request.n > 1 or request.options.get("tool_choice") == "none":
+    a request for several answers gets none, since each would need a history of its own, and so do
+    a client's chore, and one that forces a call of the client's tools, which ours must not stand in for."""
+    if request.n > 1 or request.task is not None or request.options.get("tool_choice") == "none":
         return {}
     theirs = set(map(function_name, request.tools))
     ours = {tool.name: tool for tool in route.offers() if tool.name not in theirs}

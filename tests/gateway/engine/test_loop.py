@@ -154,6 +154,14 @@ async def test_a_system_prompt_of_the_route_stands_first_in_every_round() -> Non
         assert asked.messages[1] == {"role": "user", "content": "Hi"}
 
 
+async def test_a_clients_chore_is_the_models_alone() -> None:
+    model = ScriptedModel(says("Tides"))
+    request = a_request(task="title_generation")
+    await _answer(_loop(model, ScriptedTool(), system="Be brief."), request)
+    assert model.requests[0].messages == request.messages
+    assert model.requests[0].tools == ()
+
+
 async def test_calls_of_the_clients_tools_end_the_answer() -> None:
     model = ScriptedModel(calls((CLIENT_ID, "locate", '{"a":1}')))
     for tools in ((), (ScriptedTool(),)):
