@@ -71,6 +71,9 @@ class LlamaIndexEngine:
                 f"got a {type(agent).__name__}"
             )
         self._workflow = agent
+        self._agents: dict[str, BaseWorkflowAgent] = (
+            agent.agents if isinstance(agent, AgentWorkflow) else {agent.name: agent}
+        )
         self._name = name
 
     async def stream(self, call: Call, request: ChatRequest, /) -> Events:
@@ -79,7 +82,7 @@ class LlamaIndexEngine:
             raise InvalidRequest("An agent needs a message of the user.", param="messages")
         messages = [_message(f"messages[{index}]", turn) for index, turn in enumerate(turns)]
         last = messages.pop() if turns[-1].role == "user" else None
-        run = _Run(self._workflow)
+        run = _Run(self._agents)
         handler = self._workflow.run(user_msg=last, chat_history=messages)
         try:
             async with aclosing(handler.stream_events()) as events:
@@ -96,6 +99,13 @@ class LlamaIndexEngine:
             if not handler.is_done():
                 await handler.cancel_run()
 
+    async def aclose(self) -> None:
+        """Let go of the connections of models that can do so."""
+        for agent in self._agents.values():
+            close = getattr(agent.llm, "aclose", None)
+            if callable(close):
+                await close()
+
     def _known(self, error: Exception) -> GatewayError | None:
         if isinstance(error, WorkflowTimeoutError):
             return ProviderTimedOut(f"The agent {self._name!r} was not done in its own time.")
@@ -109,10 +119,8 @@ class LlamaIndexEngine:
 class _Run:
     """One run of a workflow: what it said so far, and what that means for the next event."""
 
-    def __init__(self, workflow: AgentWorkflow | BaseWorkflowAgent) -> None:
-        self._agents: dict[str, BaseWorkflowAgent] = (
-            workflow.agents if isinstance(workflow, AgentWorkflow) else {workflow.name: workflow}
-        )
+    def __init__(self, agents: Mapping[str, BaseWorkflowAgent]) -> None:
+        self._agents = agents
         self._calls = Calls()
         self._running: dict[str, deque[str]] = {}
         """Ids of calls that run, by what the framework says of one. Some models call a call by its
@@ -215,7 +223,9 @@ class _Run:
         agent = self._agents.get(name)
         if agent is None:
             return name, "llamaindex"
-        provider = agent.llm.class_name().lower().removesuffix("llm").rstrip("_")
+        provider = getattr(agent.llm, "provider_name", None)  # of one of ours
+        if not isinstance(provider, str):
+            provider = agent.llm.class_name().lower().removesuffix("llm").rstrip("_")
         reported = self._report.model if self._report is not None else None
         model = reported or agent.llm.metadata.model_name
         return name if model == _NAMELESS else model, provider
