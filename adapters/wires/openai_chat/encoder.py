@@ -73,7 +73,7 @@ class ChatEncoder(Encoder):
             case RefusalDelta():
                 return self._delta(event.choice, {"refusal": event.text}, "refusal", event.logprobs)
             case Citation():
-                return self._delta(event.choice, {"annotations": [annotation(event)]})
+                return self._source(event)
             case ToolCallStart() | ToolCallDelta() | ToolCallReady():
                 return self._tool_call(event)
             case ToolCallProgress():
@@ -85,7 +85,7 @@ class ChatEncoder(Encoder):
             case Complete():
                 return self._end(event)
             case Error():
-                return frame(dump(error_body(event)), "error")
+                return self._notifications.close() + frame(dump(error_body(event)), "error")
             case _:
                 assert_never(event)
 
@@ -102,6 +102,13 @@ class ChatEncoder(Encoder):
         if event.logprobs is None:
             return self._text[event.choice] + dump(event.text) + b"}" + _REST + CLOSE
         return self._delta(event.choice, {"content": event.text}, "content", event.logprobs)
+
+    def _source(self, event: Citation) -> bytes:
+        """As an annotation, or as whoever reads the notifications shows it: with both, it would be twice."""
+        told = self._notifications.source(event)
+        if told is None:
+            return self._delta(event.choice, {"annotations": [annotation(event)]})
+        return self._begin(event.choice) + told
 
     def _delta(
         self, choice: int, delta: object, scored: str | None = None, logprobs: object = None

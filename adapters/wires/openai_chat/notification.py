@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from gateway.events import ToolCallProgress, ToolCallResult, ToolStatus
+from gateway.events import Citation, ToolCallProgress, ToolCallResult, ToolStatus
 from gateway.records import Dialect
 from gateway.sse import dump, frame
 
@@ -43,6 +43,9 @@ class Notifications:
         self._chunk = chunk
         self._seq = 0
         self._calls: dict[str, _Told] = {}
+        self._running: set[str] = set()
+        self._sources: set[str] = set()
+        """Addresses that were told."""
 
     def announce(self, call_id: str, tool: str, server: str | None) -> None:
         self._calls[call_id] = _Told(tool, server)
@@ -52,6 +55,7 @@ class Notifications:
 
     def started(self, call_id: str, arguments: str) -> bytes:
         told = self._calls[call_id]
+        self._running.add(call_id)
         if arguments:
             told.arguments, told.query = _read(arguments)
         return self._tell(call_id, "started", {})
@@ -65,12 +69,35 @@ class Notifications:
         return self._tell(event.call_id, "progress", record)
 
     def ended(self, event: ToolCallResult) -> bytes:
+        self._running.discard(event.call_id)
         record: dict[str, object] = {"duration_ms": round(event.duration * 1000)}
         if event.status not in ("ok", "error"):
             record["reason"] = event.status
         if event.output:
             record["result"] = event.output
         return self._tell(event.call_id, _STATUS[event.status], record)
+
+    def close(self) -> bytes:
+        """Ends what still runs, where an answer was broken off from outside: nobody else would."""
+        left = [call_id for call_id in self._calls if call_id in self._running]
+        self._running.clear()
+        return b"".join(self._tell(each, "cancelled", {"reason": "cancelled"}) for each in left)
+
+    def source(self, citation: Citation) -> bytes | None:
+        """A source as its reader shows it, once; None where there is no word for it but OpenAI's."""
+        if self._dialect is not Dialect.OPENWEBUI:
+            return None
+        if citation.url in self._sources:
+            return b""
+        self._sources.add(citation.url)
+        name = citation.title or citation.url
+        source = {
+            "source": {"name": name, "url": citation.url},
+            "document": [name],
+            "metadata": [{"source": citation.url, "name": name}],
+        }
+        event = {"event": {"type": "source", "data": source}}
+        return frame(self._chunk + b"," + dump(event)[1:])
 
     def _tell(self, call_id: str, status: str, more: dict[str, object]) -> bytes:
         if self._dialect is Dialect.OFF:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.wires.openai_chat.encoder import ChatEncoder
+from gateway.errors import ShuttingDown
 from gateway.events import (
     Citation,
     Complete,
@@ -216,3 +217,53 @@ def test_open_webuis_status_line_is_always_closed() -> None:
         lines = [chunk["event"]["data"] for chunk in chunks]
         assert [line["done"] for line in lines] == [False, False, True]
         assert all(line["description"].rstrip(": ") == line["description"] for line in lines)
+
+
+def test_open_webui_is_told_each_source_once_and_in_its_own_words() -> None:
+    page = Citation("https://x.example/a", "A page", 0, 5)
+    told = b"".join(
+        _encode(
+            [Delta("So."), page],
+            [page, Citation("https://x.example/b")],
+            [Complete()],
+            dialect=Dialect.OPENWEBUI,
+        )
+    )
+    chunks = _chunks(told)
+    sources = [chunk["event"] for chunk in chunks if "event" in chunk]
+    assert sources == [
+        {
+            "type": "source",
+            "data": {
+                "source": {"name": name, "url": url},
+                "document": [name],
+                "metadata": [{"source": url, "name": name}],
+            },
+        }
+        for name, url in (
+            ("A page", "https://x.example/a"),
+            ("https://x.example/b", "https://x.example/b"),
+        )
+    ]
+    assert b"annotations" not in told
+
+
+@pytest.mark.parametrize("dialect", [d for d in Dialect if d is not Dialect.OFF])
+def test_tools_that_run_when_an_answer_is_broken_off_are_told_as_cancelled(
+    dialect: Dialect,
+) -> None:
+    *_, last = _encode(
+        [ToolCallStart("a", "look", "server"), ToolCallReady("a", "{}")],
+        [ToolCallStart("b", "seek", "server"), ToolCallReady("b", "{}")],
+        [ToolCallResult("a", "ok", "found")],
+        [ShuttingDown("Stopping.").event()],
+        dialect=dialect,
+    )
+    frames = last.decode().removesuffix("\n\n").split("\n\n")
+    assert len(frames) == 2
+    record = json.loads(frames[0].split("data: ")[1])
+    told = record.get("tool_notification", record)
+    assert (told["id"], told["status"]) == ("b", "cancelled")
+    if dialect is Dialect.OPENWEBUI:
+        assert record["event"]["data"]["done"] is True
+    assert frames[1].startswith("event: error")
