@@ -73,7 +73,7 @@ def gateway(
     settings["models"] = {"desk": {"targets": ["up/m"], "tools": ["who_calls"]}}
     settings["tiers"] = {"phone": {}}
     settings["wires"] = {
-        "voice": {"tiers": ["phone"], "fillers": ["One moment."], "filler_after": 0.3}
+        "voice": {"tiers": ["phone"], "fillers": ["One moment."], "filler_after": 3}
     }
     folder = tmp_path_factory.mktemp("gateway")
     (folder / "caller.py").write_text(TOOL)
@@ -176,9 +176,10 @@ async def test_a_row_knows_the_call_and_the_log_does_not(
     assert told == {"caller": NUMBER, "conversation": "call-1"}
     log = "".join(gateway.log)
     assert '"caller":"…01"' in log
-    for secret in (NUMBER, "tw-secret", "org-secret", "hush"):
-        assert secret not in log
-        assert all(secret not in str(found) or secret == NUMBER for found in gateway.rows())
+    rows = str(await asyncio.to_thread(gateway.rows))
+    for secret in ("tw-secret", "org-secret", "hush"):
+        assert secret not in log + rows
+    assert NUMBER not in log
 
 
 async def test_a_tool_knows_who_calls(
@@ -227,7 +228,7 @@ async def test_silence_is_filled_once_and_costs_nothing(
     client: httpx2.AsyncClient, upstream: ScriptedUpstream
 ) -> None:
     async def script(exchange: Exchange) -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(4)
         await speak(exchange)
 
     upstream.script = script
@@ -243,7 +244,7 @@ async def test_other_platforms_are_not_sent_tags(
     client: httpx2.AsyncClient, upstream: ScriptedUpstream
 ) -> None:
     async def script(exchange: Exchange) -> None:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(4)
         await speak(exchange)
 
     upstream.script = script
