@@ -1,12 +1,13 @@
 """An engine by its import string: the operator's own, or an agent that its framework's adapter takes."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
 
 from gateway.ports import Engine
 from gateway.server import plugins
+from gateway.server.settings import PREFIX
 
 GROUP = "gateway.agents"
 """Adapters, each under the name of the package whose objects it takes: `Class(agent, name)` is an
@@ -14,6 +15,13 @@ GROUP = "gateway.agents"
 
 OWN = "engine"
 """The kind of engines that are of no framework."""
+
+
+def lend(environ: Mapping[str, str]) -> None:
+    """Put what `.env` says besides into the process's environment, where SDKs look for their keys."""
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX):
+            os.environ.setdefault(variable, value)
 
 
 def load(spec: str, name: str) -> tuple[Engine, str]:

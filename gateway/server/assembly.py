@@ -12,6 +12,7 @@ from gateway.engine.several import Several
 from gateway.engine.switch import Switch, stand_in
 from gateway.engine.tools.tool import Tool, Toolbox
 from gateway.engine.turns import Turns
+from gateway.errors import UnknownModel
 from gateway.ports import Engine, Interceptor, Provider, Wire
 from gateway.server import agents, plugins, toolbox
 from gateway.server.calls import Calls
@@ -64,6 +65,7 @@ def assemble(settings: Settings) -> Service:
         _routes(settings, upstreams, tools, place),
         virtual_only=config.expose == "virtual",
     )
+    _check_tiers(settings, router, place)
     limits = LoopLimits(**config.loop.model_dump())
     ledger = open_ledger(settings)
     return Service(
@@ -153,6 +155,8 @@ def _routes(
     tiers = {"default": None, **config.tiers}
     for name, model in config.models.items():
         _pick(f"{place}: models.{name}.tiers", tiers, model.tiers or ())
+    if any(model.engine for model in config.models.values()):
+        agents.lend(settings.environ)
     routes = {
         name: _route(name, row, upstreams, targets, tools, place)
         for name, row in config.models.items()
@@ -171,6 +175,17 @@ def _routes(
                 )
                 routes.setdefault(bare, route)
     return list(routes.values())
+
+
+def _check_tiers(settings: Settings, router: Router, place: str) -> None:
+    for name, row in settings.file.tiers.items():
+        if row.task_model is not None:
+            try:
+                router.resolve(row.task_model, name)
+            except UnknownModel as error:
+                raise SettingsError(f"{place}: tiers.{name}.task_model: {error}") from None
+        if row.jwt_secret is not None and not row.trust:
+            raise SettingsError(f"{place}: tiers.{name}.jwt_secret: is for a tier with trust: true")
 
 
 def _route(

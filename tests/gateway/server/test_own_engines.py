@@ -65,6 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines")
     (folder / "clerks.py").write_text(ENGINE)
     (folder / "clerk_faults.py").write_text("import os\n\nKEY = os.environ['CLERK_KEY_UNSET']\n")
+    (folder / "clerk_paid.py").write_text(f"import os\nos.environ['CLERK_KEY']\n{ENGINE}")
     (folder / "clerk_syntax.py").write_text("agent = = 3\n")
     (folder / "clerk_llama.py").write_text(_import_of("llama_index"))
     (folder / "clerk_pydantic.py").write_text(_import_of("pydantic_ai"))
@@ -250,6 +251,15 @@ def test_whoever_leaves_stops_the_engine(
         if (folder / "closed").exists() and gateway.rows()[-1]["status"] == "cancelled":
             return
     raise AssertionError("the engine still runs")
+
+
+def test_an_engine_finds_in_its_environment_what_the_env_file_says(folder: Path) -> None:
+    inner = folder / "paid"
+    inner.mkdir()
+    (inner / ".env").write_text("CLERK_KEY=sk-clerk\n")
+    config = 'models: {clerk: {engine: "clerk_paid:clerk"}}'
+    with Gateway(inner, config, _path(folder)) as gateway, gateway.client(gateway.key()) as http:
+        assert [row["id"] for row in http.get("/v1/models").json()["data"]][0] == "clerk"
 
 
 def test_an_engine_lets_go_of_what_it_holds_when_the_gateway_stops(folder: Path) -> None:
