@@ -12,7 +12,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -20,7 +20,8 @@ from sqlalchemy import Connection
 
 from gateway.records import ApiKey, UsageRow
 from keys.columns import whole
-from keys.mirror import layout, tables
+from keys.mirror import aside, layout, schema, tables
+from keys.mirror.aside import Aside
 from keys.mirror.book import Book
 from keys.mirror.google import BudgetSpent, Google, SheetLost, SheetRefused, SheetUnreachable
 from keys.mirror.layout import Request, Snapshot, Tab
@@ -105,7 +106,7 @@ class _Ground:
     daily_rows: int
     stats_rows: int
 
-    def print(self) -> str:
+    def print(self, batch: "_Batch") -> str:
         """Changes when a stored body would no longer put everything in its place."""
         return hashlib.sha256(
             orjson.dumps(
@@ -118,10 +119,49 @@ class _Ground:
                     self.keys_header,
                     self.daily_rows,
                     self.stats_rows,
+                    batch.print(),
                 ],
                 default=str,
             )
         ).hexdigest()
+
+
+Row = tuple[int, UsageRow]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """The usage rows of a flush."""
+
+    rows: Sequence[Row]
+    """Counted, and done with: those after `upto`, in the order of their revisions."""
+    upto: int
+    sent: Sequence[UsageRow]
+    """Appended to their users' tabs."""
+    aside: Sequence[tuple[str, str, str]] = ()
+    """Of the former, those that are left out of their tabs."""
+    again: bool = False
+    """What is sent was counted before, and set aside."""
+
+    @property
+    def size(self) -> int:
+        return len(self.sent if self.again else self.rows)
+
+    def first(self, size: int) -> "_Batch":
+        if self.again:
+            return replace(self, sent=self.sent[:size])
+        rows = self.rows[:size]
+        ids = {row.id for _, row in rows}
+        return replace(
+            self,
+            rows=rows,
+            sent=[row for row in self.sent if row.id in ids],
+            aside=[each for each in self.aside if each[0] in ids],
+        )
+
+    def print(self) -> list[str]:
+        """What tells it from others of the same size."""
+        return [row.id for row in self.sent] if self.again else [each[0] for each in self.aside]
 
 
 @dataclass(slots=True)
@@ -129,11 +169,10 @@ class _Plan:
     """The requests of a flush and what they come to."""
 
     requests: list[Request] = field(default_factory=list)
+    blame: dict[int, tuple[str, bool]] = field(default_factory=dict)
+    """Which requests are for whose tab, and whether it is rather the tab than the rows."""
     keys: dict[str, tuple[bool, int | None]] = field(default_factory=dict)
     daily: list[tuple[Group, Total, int]] = field(default_factory=list)
-
-
-Row = tuple[int, UsageRow]
 
 
 class Flusher:
@@ -162,6 +201,9 @@ class Flusher:
         """Times that the latest body was refused without a word that says why."""
         self._refused_at = now()
         self._streak = 0
+        self._learnt = False
+        """Whether a refusal told what the next body has to be like."""
+        self._aside = Aside(book.id, now)
         self._torn = 0
         self._looked_at: datetime | None = None
 
@@ -170,11 +212,14 @@ class Flusher:
         self._prepare()
         if delay := self.book.google.delay(reads=2 + _KEPT_READS, writes=1):
             raise BudgetSpent(delay)
+        self._learnt = False
         for _ in range(_ATTEMPTS):
             try:
                 return self._attempt()
             except _Moved:
                 continue
+        if self._learnt:
+            return True
         raise SheetUnreachable("the spreadsheet keeps changing under the gateway", refused=True)
 
     def _prepare(self) -> None:
@@ -182,7 +227,7 @@ class Flusher:
             return
 
         def prepare(connection: Connection) -> str:
-            tables.prepare(connection)
+            schema.prepare(connection)
             owner = tables.state(connection, self.book.id).get("owner") or secrets.token_hex(4)
             tables.set_state(connection, self.book.id, {"owner": owner})
             return owner
@@ -205,9 +250,12 @@ class Flusher:
                 rows = _few_users(tables.usage_after(connection, upto, self._most))
             unlisted, homeless = self._more(connection)
             self.figures.backlog = tables.backlog(connection, upto) if rows else 0
-            self.figures.quarantined = tables.quarantined(connection, book.id)
+            self._count_aside(connection)
+            again: Sequence[UsageRow] = ()
+            if not self._learnt and (not stored or stored[-1].effects.again):
+                again = self._aside.due(connection)
         self.figures.waiting_since = rows[0][1].started_at if rows else None
-        if not (stored or rows or unlisted or homeless or self._curious()):
+        if not (stored or rows or again or unlisted or homeless or self._curious()):
             return False
         snapshot = self._look()
         if flush := _applied(snapshot, stored):
@@ -218,10 +266,22 @@ class Flusher:
         self._notice_births(snapshot, state)
         if stored and stored[-1].effects.upto > upto:
             rows = [row for row in rows if row[0] <= stored[-1].effects.upto]
-        elif not (stored or rows or unlisted or homeless):
+        elif not (stored or rows or again or unlisted or homeless):
             return False
-        usage = _ROTATED not in state
-        return self._flush(snapshot, stored, rows, upto, unlisted, usage)
+        if again:
+            batch = _Batch((), upto, again, again=True)
+        else:
+            batch = self._batch(rows, upto, usage=_ROTATED not in state)
+        return self._flush(snapshot, stored, batch, unlisted)
+
+    def _batch(self, rows: Sequence[Row], upto: int, *, usage: bool) -> _Batch:
+        if not usage:
+            return _Batch(rows, upto, ())
+        left_out = [
+            (row.id, row.email, reason) for _, row in rows if (reason := self._aside.reason(row))
+        ]
+        ids = {each[0] for each in left_out}
+        return _Batch(rows, upto, [row for _, row in rows if row.id not in ids], left_out)
 
     def _more(self, connection: Connection) -> tuple[list[tuple[ApiKey, bytes]], bool]:
         """Keys that are not listed, and whether something has lost its line in a machine's tab."""
@@ -263,31 +323,30 @@ class Flusher:
         self,
         snapshot: Snapshot,
         stored: Sequence[Flush],
-        rows: list[Row],
-        upto: int,
+        batch: _Batch,
         unlisted: Sequence[tuple[ApiKey, bytes]],
-        usage: bool,
     ) -> bool:
         marker = snapshot.marker
         assert marker is not None
-        ground = self._survey(snapshot, rows if usage else [], bool(unlisted), marker.number)
+        ground = self._survey(snapshot, batch.sent, bool(unlisted), marker.number)
         number = marker.number + 1
         latest = stored[-1] if stored else None
+        blame: Mapping[int, tuple[str, bool]] = {}
         if (
             latest is not None
             and latest.number == number
-            and latest.effects.layout == ground.print()
-            and latest.effects.rows == len(rows)
+            and latest.effects.layout == ground.print(batch)
+            and latest.effects.rows == batch.size
             and not self._refused
         ):
             flush = latest
         else:
-            flush = self._build(ground, rows, upto, unlisted, number, usage)
+            flush, batch, blame = self._build(ground, batch, unlisted, number)
             self.book.change(lambda connection: tables.store_flush(connection, self.book.id, flush))
         try:
             self._hasty.update(flush.body)
         except SheetRefused as error:
-            self._answer_refusal(error, flush, rows)
+            self._answer_refusal(error, batch, blame)
             raise _Moved from error
         return self._confirm(flush)
 
@@ -305,18 +364,30 @@ class Flusher:
         self.figures.last_flush = now
         with self.book.reading() as connection:
             self.figures.backlog = tables.backlog(connection, flush.effects.upto)
-            self.figures.quarantined = tables.quarantined(connection, self.book.id)
+            self._aside.settle(each[0] for each in flush.effects.aside)
+            for row in tables.usage_of(connection, flush.effects.again[:1]):
+                self._aside.take_back(connection, row.email)
+            self._count_aside(connection)
         if not self.figures.backlog:
             self.figures.waiting_since = None
         return self.figures.backlog > 0
 
     # A body that Google says is wrong.
 
-    def _answer_refusal(self, error: SheetRefused, flush: Flush, rows: Sequence[Row]) -> None:
+    def _answer_refusal(
+        self, error: SheetRefused, batch: _Batch, blame: Mapping[int, tuple[str, bool]]
+    ) -> None:
         """Makes the next body another one, if this one is to blame. Raises if nothing helps."""
         message = error.what
         if re.search(r"requests\[\d+\]\.(add|delete)Named", message, re.IGNORECASE):
             return  # the marker: it was applied, or another gateway was faster
+        named = re.search(r"requests\[(\d+)\]", message)
+        blamed = blame.get(int(named[1])) if named else None
+        if batch.again:
+            tab = named is not None and (blamed is None or blamed[1])
+            self.book.change(lambda connection: self._aside.refuse(connection, batch.sent, tab=tab))
+            self._learnt = True
+            return
         if "limit of 10000000 cells" in message:
             raise SheetLost(
                 "the spreadsheet is full: 10,000,000 cells", "see docs/sheets.md, Rotation"
@@ -326,38 +397,53 @@ class Flusher:
         self._refused += 1
         if self._refused == 1:
             return  # a tab or column has gone meanwhile, or the marker in other words: look again
-        if len(rows) > 1:
-            self._most = (len(rows) + 1) // 2
+        self._learnt = True
+        if blamed is not None:
+            emails = {blamed[0]}
+            if self._refused > 2 and blamed[1]:
+                # One new tab after the other: it is not for any one of them.
+                emails = {email for email, tab in blame.values() if tab}
+            for email in emails:
+                logger.error("rows of %s are left out of the spreadsheet: %s", email, message)
+                self._aside.leave_out(email, message)
+            return  # and what the next body is refused for was looked at right now
+        if len(batch.rows) > 1:
+            self._most = (len(batch.rows) + 1) // 2
             return
-        named = re.search(r"requests\[(\d+)\]", message)
         certain = named is not None and int(named[1]) > 1  # the marker itself was found in order
         waited = (self._now() - self._refused_at).total_seconds()
-        if not rows or self._streak >= _STREAK or not (certain or waited >= _DOUBT):
+        if not batch.rows or self._streak >= _STREAK or not (certain or waited >= _DOUBT):
             raise error
-        self._quarantine(rows[0], message)
-
-    def _quarantine(self, row: Row, reason: str) -> None:
-        revision, usage = row
-        logger.error("usage row %s is not in the spreadsheet: %s", usage.id, reason)
-        self.book.alarms.raise_(
-            "quarantine",
-            f"Google refuses usage row {usage.id} ({reason}); it is set aside, the others go on",
-        )
-        self.book.change(
-            lambda connection: tables.set_aside(
-                connection, self.book.id, usage.id, reason, revision
-            )
-        )
+        row = batch.rows[0][1]
+        logger.error("usage row %s is left out of the spreadsheet: %s", row.id, message)
+        self._aside.leave_out_row(row.id, message)
         self._streak += 1
         self._refused = 0
+
+    def _count_aside(self, connection: Connection) -> None:
+        topic, book = f"aside {self.book.id}", self.book.id
+        self.figures.quarantined = count = aside.count(connection, book)
+        found = aside.example(connection, book) if count else None
+        if found is None:
+            self.book.alarms.clear(topic)
+            return
+        row_id, reason = found
+        which = (
+            f"usage row {row_id}" if count == 1 else f"{count:,} usage rows, {row_id} among them"
+        )
+        self.book.alarms.raise_(
+            topic,
+            f"{which}, could not be written ({reason}); they are set aside and tried again by"
+            " themselves, and the others go on",
+        )
 
     # What the spreadsheet looks like.
 
     def _survey(
-        self, snapshot: Snapshot, rows: Sequence[Row], with_keys: bool, number: int
+        self, snapshot: Snapshot, rows: Sequence[UsageRow], with_keys: bool, number: int
     ) -> _Ground:
         """Reads the headers of all tabs that will be written, right before that."""
-        emails = dict.fromkeys(row.email for _, row in rows)
+        emails = dict.fromkeys(row.email for row in rows)
         there = {email: tab for email in emails if (tab := snapshot.user_tab(email))}
         keys_tab, gateway = snapshot.tab(KEYS), snapshot.tab(layout.GATEWAY)
         assert gateway is not None
@@ -514,6 +600,9 @@ class Flusher:
     def _landed(self, snapshot: Snapshot, flush: Flush, rows: Sequence[Row]) -> bool:
         """Whether the rows of a flush are in the spreadsheet, where no marker tells it any more."""
         sent: dict[str, set[str]] = {}
+        if again := flush.effects.again:
+            with self.book.reading() as connection:
+                rows = [(0, row) for row in tables.usage_of(connection, again)]
         for revision, row in rows:
             if revision <= flush.effects.upto:
                 sent.setdefault(row.email, set()).add(row.id)
@@ -532,49 +621,50 @@ class Flusher:
     def _build(
         self,
         ground: _Ground,
-        rows: list[Row],
-        upto: int,
+        batch: _Batch,
         unlisted: Sequence[tuple[ApiKey, bytes]],
         number: int,
-        usage: bool,
-    ) -> Flush:
+    ) -> tuple[Flush, _Batch, Mapping[int, tuple[str, bool]]]:
         token = secrets.token_hex(4)
         while True:
-            plan = self._plan(ground, rows, unlisted, number, token, usage)
+            plan = self._plan(ground, batch, unlisted, number, token)
             body = orjson.dumps({"requests": plan.requests})
-            if len(body) <= LARGEST_BODY or len(rows) + len(unlisted) <= 1:
+            if len(body) <= LARGEST_BODY or batch.size + len(unlisted) <= 1:
                 break
             share = 0.9 * LARGEST_BODY / len(body)
-            rows = rows[: max(1, int(len(rows) * share))]
+            batch = batch.first(max(1, int(batch.size * share)))
             unlisted = unlisted[: max(1, int(len(unlisted) * share))]
         effects = Effects(
-            upto=rows[-1][0] if rows else upto,
-            rows=len(rows),
+            upto=batch.rows[-1][0] if batch.rows else batch.upto,
+            rows=batch.size,
             keys=[(key_id, listed, row) for key_id, (listed, row) in plan.keys.items()],
             daily=plan.daily,
-            layout=ground.print(),
+            layout=ground.print(batch),
+            again=[row.id for row in batch.sent] if batch.again else (),
+            aside=batch.aside,
         )
-        return Flush(token, number, body, effects)
+        return Flush(token, number, body, effects), batch, plan.blame
 
     def _plan(
         self,
         ground: _Ground,
-        rows: Sequence[Row],
+        batch: _Batch,
         unlisted: Sequence[tuple[ApiKey, bytes]],
         number: int,
         token: str,
-        usage: bool,
     ) -> _Plan:
         plan = _Plan()
         plan.requests += self._marks(ground.snapshot, number, token)
-        if usage:
-            plan.requests += self._usage(ground, [row for _, row in rows])
+        for email, request in self._usage(ground, batch.sent):
+            plan.blame[len(plan.requests)] = email, "appendCells" not in request
+            plan.requests.append(request)
         stats_rows = daily_rows = 0
         if self._follows is None:
             with self.book.reading() as connection:
                 self._list_keys(plan, ground, unlisted)
-                stats_rows = self._count(connection, plan, ground, [row.key_id for _, row in rows])
-                daily_rows = self._roll_up(connection, plan, ground, [row for _, row in rows])
+                rows = [row for _, row in batch.rows]
+                stats_rows = self._count(connection, plan, ground, [row.key_id for row in rows])
+                daily_rows = self._roll_up(connection, plan, ground, rows)
         gateway = ground.snapshot.tab(layout.GATEWAY)
         assert gateway is not None
         told: tuple[Cell, ...] = (
@@ -603,7 +693,8 @@ class Flusher:
             if mark.owner == self._owner and mark != marker:
                 yield layout.remove_range(mark.range_id)
 
-    def _usage(self, ground: _Ground, rows: Sequence[UsageRow]) -> Iterator[Request]:
+    def _usage(self, ground: _Ground, rows: Sequence[UsageRow]) -> Iterator[tuple[str, Request]]:
+        """What puts rows into their users' tabs, and whose each request is."""
         taken = set(ground.snapshot.tabs)
         tabs = list(ground.snapshot.tabs.values())
         by_user: dict[str, list[UsageRow]] = {}
@@ -617,16 +708,17 @@ class Flusher:
                 title = layout.usage_title(email, tabs)
                 taken.add(sheet_id)
                 tabs.append(Tab(sheet_id, title, 2, len(USAGE_COLUMNS)))
-                yield from layout.add_usage_tab(email, sheet_id, title)
+                requests = list(layout.add_usage_tab(email, sheet_id, title))
             else:
                 sheet_id = user.tab.sheet_id
+                requests, places = self._mend(user.tab, user.header, places)
                 if not user.tab.labels:
-                    yield layout.user_label(sheet_id, email)
-                fixes, places = self._mend(user.tab, user.header, places)
-                yield from fixes
+                    requests.append(layout.user_label(sheet_id, email))
             # As text at once: trees of so many cells would take twenty times the room.
             lines = [orjson.Fragment(orjson.dumps(_usage_line(row, places))) for row in own]
-            yield layout.append(sheet_id, lines)
+            requests.append(layout.append(sheet_id, lines))
+            for request in requests:
+                yield email, request
 
     def _mend(
         self, tab: Tab, header: Sequence[object], standard: dict[str, int]
@@ -715,6 +807,8 @@ class Flusher:
         days: dict[object, int] = {}
         for usage in rows:
             group = group_of(usage)
+            if self._aside.uncountable(usage):
+                group = group._replace(model=OTHER, provider="")
             entry = totals.get(group)
             if entry is None:
                 found = tables.daily_total(connection, book, group)

@@ -7,37 +7,26 @@ entries, and a running gateway obeys them from then on. Only where a cell has to
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
 import orjson
-from sqlalchemy import Boolean, Column, Connection, Table, Text, and_, delete, func, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 from sqlalchemy import update as change
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from keys.columns import api_key
 from keys.mint import mint_id
-from keys.mirror import audit, console, header, layout, tables
+from keys.mirror import audit, console, header, layout, schema, tables
 from keys.mirror.book import Book
 from keys.mirror.console import Broken, Edit, Fix, Known, Paste, Reading, Seen
 from keys.mirror.google import SheetLost, SheetRefused
 from keys.mirror.layout import Request, Tab
+from keys.mirror.schema import mirror_keys, mirror_seen
 from keys.schema import api_keys
 from keys.tabs import KEYS, Cell
 
 logger = logging.getLogger(__name__)
-
-mirror_seen = Table(
-    "mirror_seen",
-    tables.metadata,
-    Column("book", Text, primary_key=True),
-    Column("key_id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("tier", Text, nullable=False),
-    Column("notes", Text, nullable=False),
-    Column("revoked", Boolean, nullable=False),
-    Column("missing", Boolean, nullable=False),
-    Column("unticked", Boolean, nullable=False),
-)
 
 _ORPHANS = "orphans"
 _MOST_ORPHANS = 100
@@ -127,7 +116,7 @@ class Intake:
 
     def _prepare(self) -> None:
         if not self._prepared:
-            self._book.change(tables.prepare)
+            self._book.change(schema.prepare)
             self._prepared = True
 
     def _values(self) -> Values | None:
@@ -301,7 +290,7 @@ def _headers() -> Iterator[str]:
 
 
 def _known(connection: Connection, book: str) -> list[Known]:
-    listed = tables.mirror_keys
+    listed = mirror_keys
     found = select(api_keys, listed.c.listed).outerjoin(
         listed, and_(listed.c.key_id == api_keys.c.id, listed.c.book == book)
     )
@@ -312,18 +301,9 @@ def _known(connection: Connection, book: str) -> list[Known]:
 
 
 def _seen(connection: Connection, book: str) -> dict[str, Seen]:
-    found = select(mirror_seen).where(mirror_seen.c.book == book)
-    return {
-        record.key_id: Seen(
-            record.name,
-            record.tier,
-            record.notes,
-            record.revoked,
-            record.missing,
-            record.unticked,
-        )
-        for record in connection.execute(found)
-    }
+    columns = [mirror_seen.c[each.name] for each in fields(Seen)]
+    found = select(mirror_seen.c.key_id, *columns).where(mirror_seen.c.book == book)
+    return {key_id: Seen(*told) for key_id, *told in connection.execute(found)}
 
 
 def _orphans(connection: Connection, book: str) -> dict[str, str]:
@@ -341,14 +321,7 @@ def _see(
     for key_id, seen in after.items():
         if before.get(key_id) == seen:
             continue
-        values = {
-            "name": seen.name,
-            "tier": seen.tier,
-            "notes": seen.notes,
-            "revoked": seen.revoked,
-            "missing": seen.missing,
-            "unticked": seen.unticked,
-        }
+        values = asdict(seen)
         connection.execute(
             upsert(mirror_seen)
             .values(book=book, key_id=key_id, **values)

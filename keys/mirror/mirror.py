@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from gateway.ports import Ledger, Mirror
 from keys.database import LedgerError
 from keys.ledger import SQLiteLedger
-from keys.mirror import audit, tables
+from keys.mirror import aside, audit, schema, tables
 from keys.mirror.book import Book
 from keys.mirror.flusher import Flusher
 from keys.mirror.google import (
@@ -144,12 +144,12 @@ class SheetsMirror(Mirror):
 
     def remembered(self) -> Mapping[str, object]:
         """Raises `LedgerError`."""
-        self.book.change(tables.prepare)
+        self.book.change(schema.prepare)
         with self.book.reading() as connection:
             states = [tables.state(connection, each.book.id) for each in self._flushers]
             upto = max(int(state.get("upto", "0")) for state in states)
             backlog = tables.backlog(connection, upto)
-            aside = sum(tables.quarantined(connection, each.book.id) for each in self._flushers)
+            aside = sum(aside.count(connection, each.book.id) for each in self._flushers)
         flushed = max(
             (
                 datetime.fromisoformat(state[tables.FLUSHED])
@@ -177,10 +177,10 @@ class SheetsMirror(Mirror):
 
     def audit(self, reference: str | None, limit: int, /) -> Iterator[Mapping[str, object]]:
         key_id = None if reference is None else self.book.ledger.key(reference).id
-        self.book.change(tables.prepare)
+        self.book.change(schema.prepare)
         with self.book.reading() as connection:
             for entry in audit.entries(connection, key_id, limit):
-                yield entry.fields()
+                yield entry.told()
 
     def reconcile(self, *, repair: bool) -> Iterator[str]:
         """Raises `SheetError` and `LedgerError`. Takes its time: Google's quota is the gateway's."""

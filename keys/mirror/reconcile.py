@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, select
 
 from gateway.records import UsageRow
 from keys.columns import usage_row
-from keys.mirror import layout, tables
+from keys.mirror import aside, layout, schema, tables
 from keys.mirror.book import Book
 from keys.mirror.google import Budget, Google, SheetRefused, SheetUnreachable
 from keys.mirror.layout import Request, Snapshot, Tab
@@ -134,7 +134,7 @@ class Reconciliation:
 
     def run(self, *, repair: bool) -> Iterator[str]:
         """Raises `SheetError`, `LedgerError`."""
-        self._book.change(tables.prepare)
+        self._book.change(schema.prepare)
         # First of all: rows that are written while we look are nobody's loss.
         upto, waiting = self._reach()
         snapshots = [self._patient.snapshot(book.google) for book in self._books]
@@ -253,10 +253,10 @@ class Reconciliation:
             .execution_options(yield_per=1000)
         )
         with self._book.reading() as connection:
-            aside = _set_aside(connection, [book.id for book in self._books])
+            refused = _set_aside(connection, [book.id for book in self._books])
             for row_id, revision in connection.execute(found):
                 strange.pop(row_id, None)
-                if revision is None or revision > upto or row_id in aside:
+                if revision is None or revision > upto or row_id in refused:
                     continue
                 finding.rows += 1
                 if row_id not in there and not finding.unreadable:
@@ -353,9 +353,7 @@ class Reconciliation:
 
 
 def _set_aside(connection: Connection, books: Sequence[str]) -> set[str]:
-    quarantine = tables.mirror_quarantine
-    found = select(quarantine.c.request_id).where(quarantine.c.book.in_(books))
-    return set(connection.execute(found).scalars())
+    return {row_id for book in books for row_id in aside.ids(connection, book)}
 
 
 def _sum(findings: Sequence[Finding]) -> str:

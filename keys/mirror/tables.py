@@ -1,99 +1,22 @@
-"""What the mirror remembers, in the ledger's own database, and how it is read and written there.
-
-The tables are made when a mirror first starts; a ledger without a spreadsheet has none of them.
-Everything is kept apart by `book`, the spreadsheet's id: another spreadsheet starts from nothing.
-"""
+"""What the mirror remembers of a spreadsheet, and how it is read and written in the ledger."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
 import orjson
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    delete,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import Connection, delete, func, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from gateway.records import ApiKey, UsageRow
 from keys.columns import Record, api_key, usage_row
+from keys.mirror import aside
+from keys.mirror.schema import mirror_daily, mirror_flushes, mirror_keys, mirror_state
 from keys.rollup import Group, Total
 from keys.schema import api_keys, usage_rows
 
-metadata = MetaData()
-
 FLUSHED = "flushed"
 """In the state of a spreadsheet: when something was last written to it."""
-
-mirror_state = Table(
-    "mirror_state",
-    metadata,
-    Column("book", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
-# Bodies whose outcome is not known. The last one is sent; those before it are kept, without their
-# bodies, until one of all is confirmed: an answer that never came may have been a yes.
-mirror_flushes = Table(
-    "mirror_flushes",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("book", Text, nullable=False),
-    Column("token", Text, nullable=False, unique=True),
-    Column("number", BigInteger, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("effects", LargeBinary, nullable=False),
-)
-
-# Keys that the spreadsheet has: in the tab of keys, and in which row of `_key_stats`.
-mirror_keys = Table(
-    "mirror_keys",
-    metadata,
-    Column("book", Text, primary_key=True),
-    Column("key_id", Text, primary_key=True),
-    Column("listed", Boolean, nullable=False),
-    Column("row", Integer),
-)
-
-# The roll-up: what stands in which row of `_daily`.
-mirror_daily = Table(
-    "mirror_daily",
-    metadata,
-    Column("book", Text, primary_key=True),
-    Column("day", Text, primary_key=True),
-    Column("email", Text, primary_key=True),
-    Column("key_id", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("provider", Text, primary_key=True),
-    Column("row", Integer),
-    Column("requests", BigInteger, nullable=False),
-    Column("errors", BigInteger, nullable=False),
-    Column("tokens_in", BigInteger, nullable=False),
-    Column("tokens_out", BigInteger, nullable=False),
-    Column("cost_nanos", BigInteger, nullable=False),
-    Column("duration_ms", BigInteger, nullable=False),
-)
-
-# Usage rows that Google refuses to take, with its words.
-mirror_quarantine = Table(
-    "mirror_quarantine",
-    metadata,
-    Column("book", Text, primary_key=True),
-    Column("request_id", Text, primary_key=True),
-    Column("reason", Text, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +31,10 @@ class Effects:
     daily: Sequence[tuple[Group, Total, int]] = ()
     layout: str = ""
     """What the columns of the tabs were that the body was made for."""
+    again: Sequence[str] = ()
+    """Rows that were set aside before, and are in the spreadsheet now."""
+    aside: Sequence[tuple[str, str, str]] = ()
+    """Rows up to `upto` that are not: request id, e-mail address and why."""
 
     def pack(self) -> bytes:
         return orjson.dumps(
@@ -120,6 +47,8 @@ class Effects:
                     for group, total, row in self.daily
                 ],
                 "layout": self.layout,
+                "again": self.again,
+                "aside": self.aside,
             }
         )
 
@@ -135,6 +64,8 @@ class Effects:
                 for item in tree["daily"]
             ],
             layout=tree["layout"],
+            again=tree.get("again", ()),
+            aside=[(row_id, email, why) for row_id, email, why in tree.get("aside", ())],
         )
 
 
@@ -147,11 +78,6 @@ class Flush:
     body: bytes
     """Empty in an older one."""
     effects: Effects
-
-
-def prepare(connection: Connection) -> None:
-    """Makes the tables that are missing."""
-    metadata.create_all(connection)
 
 
 def state(connection: Connection, book: str) -> dict[str, str]:
@@ -184,6 +110,11 @@ def usage_after(connection: Connection, revision: int, limit: int) -> list[tuple
         .limit(limit)
     )
     return [(record.revision, usage_row(record)) for record in connection.execute(found)]
+
+
+def usage_of(connection: Connection, row_ids: Sequence[str]) -> list[UsageRow]:
+    found = select(usage_rows).where(usage_rows.c.id.in_(row_ids))
+    return [usage_row(record) for record in connection.execute(found)]
 
 
 def backlog(connection: Connection, revision: int) -> int:
@@ -294,16 +225,9 @@ def confirm_flush(connection: Connection, book: str, flush: Flush, at: datetime)
         _put_key(connection, book, key_id, listed=listed, row=row)
     for group, total, row in effects.daily:
         _put_daily(connection, book, group, total, row)
+    aside.put(connection, book, effects.aside)
+    aside.remove(connection, book, effects.again)
     connection.execute(delete(mirror_flushes).where(mirror_flushes.c.book == book))
-
-
-def set_aside(
-    connection: Connection, book: str, request_id: str, reason: str, revision: int
-) -> None:
-    """A row that Google does not take, which the others must not wait for."""
-    statement = upsert(mirror_quarantine).values(book=book, request_id=request_id, reason=reason)
-    connection.execute(statement.on_conflict_do_nothing())
-    set_state(connection, book, {"upto": str(revision)})
 
 
 def counters(connection: Connection, key_ids: Sequence[str]) -> list[ApiKey]:
@@ -350,12 +274,6 @@ def homeless_keys(connection: Connection, book: str, limit: int) -> list[str]:
 def forget_keys(connection: Connection, book: str) -> None:
     """The tab of keys was made anew: no key is there."""
     connection.execute(mirror_keys.update().where(mirror_keys.c.book == book).values(listed=False))
-
-
-def quarantined(connection: Connection, book: str) -> int:
-    """How many rows are set aside."""
-    found = select(func.count()).where(mirror_quarantine.c.book == book)
-    return connection.execute(found).scalar_one()
 
 
 def _put_key(

@@ -3,12 +3,10 @@
 import json
 import random
 import tracemalloc
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from keys.mirror.google import SheetRefused
 from tests.keys.mirror.stage import Clock, Stage, assert_same, raise_stage
 from tests.sheets_server.faults import TRANSIENT, Fault
 from tests.sheets_server.server import SheetsServer
@@ -135,38 +133,6 @@ def test_an_outage_is_caught_up_in_bodies_of_two_megabytes_and_bounded_memory(
     assert stage.most_writes_a_minute() <= 45
     stage.settle()
     stage.assert_exact(ids)
-
-
-@pytest.mark.parametrize(
-    "message",
-    ["Invalid requests[2].appendCells: no.", "Your input contains more than it may."],
-    ids=["with its place", "without"],
-)
-def test_a_row_that_google_refuses_is_set_aside_and_the_others_go_on(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, message: str
-) -> None:
-    stage.settle()
-    ids = stage.use(40)
-    bad = ids[17]
-    google = stage.mirror._flusher._hasty
-    update = google.update
-
-    def refuse(body: bytes) -> dict[str, object]:
-        if bad.encode() in body:
-            google.writes.spend()
-            raise SheetRefused(message)
-        return update(body)
-
-    monkeypatch.setattr(google, "update", refuse)
-    start = datetime.now(UTC)
-    monkeypatch.setattr(
-        stage.mirror._flusher, "_now", lambda: start + timedelta(seconds=stage.clock.now)
-    )
-    stage.run(600)
-    assert_same(stage.ids(), [id for id in ids if id != bad])
-    status = stage.mirror.status()
-    assert (status["backlog_rows"], status["quarantined_rows"]) == (0, 1)
-    assert any(bad in str(problem) for problem in status["problems"])  # type: ignore[attr-defined]
 
 
 def test_text_that_looks_like_a_formula_stays_text(stage: Stage) -> None:
