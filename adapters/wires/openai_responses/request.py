@@ -70,7 +70,14 @@ _UNSUPPORTED = {
     "prompt": "Stored prompts are not supported; send 'instructions' and 'input'.",
     "max_tool_calls": "'max_tool_calls' is not supported; the gateway's settings limit its tools.",
 }
-_SEARCHES = re.compile(r"web_search(_preview)?(_\d{4}_\d{2}_\d{2})?")
+_SEARCHES = frozenset(
+    {
+        "web_search",
+        "web_search_2025_08_26",
+        "web_search_preview",
+        "web_search_preview_2025_03_11",
+    }
+)
 _SEARCH = "web_search"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 SUMMARIES = ("auto", "concise", "detailed")
@@ -312,7 +319,7 @@ def _check_tool(place: str, tool: object) -> None:
         raise missing(f"{place}.type")
     if not isinstance(kind, str):
         raise wrong_type(f"{place}.type", "a string", kind)
-    if _SEARCHES.fullmatch(kind):
+    if kind in _SEARCHES:
         return
     if kind != "function":
         raise InvalidRequest(
@@ -369,7 +376,7 @@ def _choose(
             return functions, {"type": "function", "function": {"name": name}}
         case {"type": "function"}:
             raise missing("tool_choice.name")
-        case {"type": str(kind)} if _SEARCHES.fullmatch(kind):
+        case {"type": str(kind)} if kind in _SEARCHES:
             _need_tools([tool for tool in tools if _is_search(tool)])
             search = {"type": kind, "name": _SEARCH}  # which a tool of the gateway stands in for
             return [*functions, search], {"type": "function", "function": {"name": _SEARCH}}
@@ -418,7 +425,7 @@ def _find(name: str, functions: Sequence[Json], place: str) -> Json:
 
 
 def _is_search(tool: Json) -> bool:
-    return _SEARCHES.fullmatch(str(tool.get("type"))) is not None
+    return str(tool.get("type")) in _SEARCHES
 
 
 def _need_tools(tools: Sequence[Json]) -> None:
@@ -432,11 +439,16 @@ def _said(given: _Fields, text: _Fields, reasoning: _Fields, tools: Sequence[Jso
     said = {name: given.body[name] for name in _ECHOED if name in given.body}
     said["metadata"] = _metadata(given)
     said["tools"] = [_said_tool(tool) for tool in tools]
-    if "tool_choice" in given.body:
-        said["tool_choice"] = given.body["tool_choice"]
+    choice = given.body.get("tool_choice", "auto")
+    # OpenAI's schema of answers knows a forced search by this name only.
+    said["tool_choice"] = (
+        {"type": "web_search_preview"}
+        if isinstance(choice, dict) and _is_search(choice)
+        else choice
+    )
     summary = reasoning.choice("summary", SUMMARIES)
     said["reasoning"] = {"effort": reasoning.body.get("effort"), "summary": summary}
-    said["text"] = {"format": {"type": "text"}, **text.body}
+    said["text"] = {**text.body, "format": text.mapping("format").body or {"type": "text"}}
     return said
 
 

@@ -354,3 +354,39 @@ def test_an_answer_says_again_what_was_asked(valid: Valid) -> None:
     tool = {"description": None, "strict": None, "type": "function", "name": "look"}
     said = {**asked, "tools": [{**tool, "parameters": {"type": "object"}}], "store": True}
     assert {name: body[name] for name in said} == said
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}},
+        {"tools": [{"type": "web_search_preview"}], "tool_choice": "required"},
+        {
+            "tools": [{"type": "function", "name": "look", "parameters": None}],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "mode": "auto",
+                "tools": [{"type": "function", "name": "look"}],
+            },
+        },
+        {
+            "text": {
+                "verbosity": None,
+                "format": {
+                    "type": "json_schema",
+                    "name": "n",
+                    "schema": {},
+                    "strict": None,
+                    "description": None,
+                },
+            }
+        },
+        {"conversation": "conv_1", "reasoning": {"effort": "none"}, "top_logprobs": 0},
+    ],
+    ids=["search", "preview", "allowed tools", "nulls", "conversation"],
+)
+def test_what_an_answer_says_again_fits_openais_schema(
+    asked: dict[str, object], valid: Valid
+) -> None:
+    call = a_call(WIRE.parse({"model": "m", "input": "Hi", **asked}, 9))
+    valid("Response", _whole(call, [Delta("Hi"), Complete()]))
