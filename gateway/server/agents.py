@@ -1,6 +1,7 @@
 """An engine by its import string: the operator's own, or an agent that its framework's adapter takes."""
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import cast
