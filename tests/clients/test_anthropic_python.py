@@ -9,7 +9,8 @@ from typing import Any, cast
 import anthropic
 import httpx2
 import pytest
-from anthropic import Anthropic, AsyncAnthropic
+from anthropic import Anthropic, AsyncAnthropic, beta_tool
+from anthropic.lib.streaming import BetaMessageStream
 from anthropic.types import Message, MessageParam, ToolParam
 from pydantic import BaseModel
 
@@ -82,7 +83,11 @@ def test_an_answer_shows_the_tools_of_the_gateway(
         "demo-fast",
         "end_turn",
     )
-    used = {b.id: b.name for b in message.content if b.type == "server_tool_use"}
+    used = {
+        block.id: str(block.input["code"]).partition("(")[0]
+        for block in message.content
+        if block.type == "server_tool_use"
+    }
     assert sorted(used.values()) == ["calculator", "current_time"]
     outputs = {
         used[block.tool_use_id]: block.content
@@ -216,6 +221,41 @@ def test_an_answer_may_be_an_object_of_a_class(client: Anthropic) -> None:
     assert isinstance(message.parsed_output, Report)
 
 
+@STREAMED
+def test_the_tool_runner_runs_only_the_clients_tool(client: Anthropic, stream: bool) -> None:
+    cities = []
+
+    @beta_tool
+    def get_weather(city: str) -> str:
+        """The weather in a city
+
+        Args:
+            city: its name
+        """
+        cities.append(city)
+        return f"{city}: 17 degrees"
+
+    runner = client.beta.messages.tool_runner(
+        model="demo-fast",
+        max_tokens=1000,
+        tools=[get_weather],
+        messages=cast(Any, ask(BOTH)),
+        stream=stream,
+    )
+    last: Any = None
+    for turn in runner:
+        last = turn.get_final_message() if isinstance(turn, BetaMessageStream) else turn
+    assert sorted(cities) == ["Paris", "Rome"]
+    said = "".join(block.text for block in last.content if block.type == "text")
+    for part in ("In Oslo it is", "Paris: 17 degrees", "Rome: 17 degrees"):
+        assert part in said
+
+
+def test_a_message_may_be_dumped_and_read_again(client: Anthropic) -> None:
+    message = say(client, ask(QUESTION))
+    assert Message.model_validate(message.model_dump()) == message
+
+
 def test_the_systems_words_count(client: Anthropic) -> None:
     system: Any = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
     counted = [
@@ -337,29 +377,31 @@ def test_a_wrong_key_is_an_authentication_error(client: Anthropic, stream: bool)
 
 
 @pytest.mark.parametrize(
-    ("options", "kind", "status", "word"),
+    ("model", "kind", "status", "word", "code"),
     [
-        ({"model": "gpt-none"}, anthropic.NotFoundError, 404, "not_found_error"),
-        ({"max_tokens": 0}, anthropic.BadRequestError, 400, "invalid_request_error"),
-        ({"model": "demo-limit"}, anthropic.RateLimitError, 429, "rate_limit_error"),
-        ({"model": "demo-fail"}, anthropic.ServiceUnavailableError, 503, "overloaded_error"),
-        ({"model": "demo-break"}, anthropic.InternalServerError, 502, "api_error"),
+        ("gpt-none", anthropic.NotFoundError, 404, "not_found_error", "model_not_found"),
+        ("", anthropic.BadRequestError, 400, "invalid_request_error", "invalid_value"),
+        ("demo-limit", anthropic.RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
+        ("demo-fail", anthropic.ServiceUnavailableError, 503, "overloaded_error", "upstream_error"),
+        ("demo-break", anthropic.InternalServerError, 502, "api_error", "upstream_error"),
     ],
     ids=["model", "field", "limit", "failure", "break"],
 )
 def test_a_failure_has_its_own_class(
     client: Anthropic,
     row: FindRow,
-    options: dict[str, Any],
+    model: str,
     kind: type[anthropic.APIStatusError],
     status: int,
     word: str,
+    code: str,
 ) -> None:
     with pytest.raises(kind) as caught:
-        say(client, ask("count to 9"), **options)
+        say(client, ask("count to 9"), model=model)
     error = caught.value
     assert (error.status_code, error.type) == (status, word)
     assert error.api_message
+    assert error.error_code == code
     assert row(str(error.request_id))["http_status"] == status
 
 

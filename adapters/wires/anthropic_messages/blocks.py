@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
 from adapters.wires.anthropic_messages.parts import read_input
-from adapters.wires.anthropic_messages.server_tools import result_block, use_block
+from adapters.wires.anthropic_messages.server_tools import result_block, use_block, use_input
 from gateway.events import (
     Citation,
     Complete,
@@ -135,7 +135,8 @@ class Blocks:
                 self._arguments(event.fragment, steps)
             case ToolCallReady(call_id=self._call):
                 if not self._written:
-                    self._whole_arguments(event.arguments, steps)
+                    # SDKs fail on what is no JSON.
+                    self._arguments(dump(read_input(event.arguments)).decode(), steps)
                 self._stop(steps)
                 self._resume(steps)
             case _:
@@ -151,10 +152,6 @@ class Blocks:
         self._written = True
         delta: Json = {"type": "input_json_delta", "partial_json": text}
         steps.append(Piece(self.index, delta))
-
-    def _whole_arguments(self, text: str, steps: list[Step]) -> None:
-        """SDKs fail on what is no JSON, such as arguments that were cut because they are long."""
-        self._arguments(dump(read_input(text)).decode(), steps)
 
     def _think(self, event: ReasoningDelta, steps: list[Step]) -> None:
         if event.redacted is not None:
@@ -187,7 +184,7 @@ class Blocks:
         if not self.shows_tools:
             return
         self._start("server_tool_use", use_block(call_id, ours.name), steps)
-        self._whole_arguments(arguments, steps)
+        self._arguments(dump(use_input(ours.name, arguments)).decode(), steps)
         self._stop(steps)
 
     def _result(self, event: ToolCallResult, steps: list[Step]) -> None:

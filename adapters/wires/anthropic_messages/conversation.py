@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from adapters.wires.anthropic_messages.faults import missing, string, unsupported, wrong
-from adapters.wires.anthropic_messages.server_tools import MARK, read_result
+from adapters.wires.anthropic_messages.server_tools import MARK, read_result, read_use
 from gateway.request import NATIVE, Message
 from gateway.sse import dump
 
@@ -309,7 +309,7 @@ class _Assistant:
         if marked.startswith(MARK):
             # A call of ours of which the client was not shown the result is nothing to tell a model.
             if marked in ours:
-                self._replay(block, marked, ours[marked], place)
+                self._replay(block, marked, ours[marked])
             return
         self._flush()
         said = self.said
@@ -329,7 +329,7 @@ class _Assistant:
             case "redacted_thinking":
                 said.thoughts.append({"redacted": string(block, "data", place)})
             case "tool_use":
-                self.calls.append(_call(block, string(block, "id", place), place))
+                self.calls.append(_call(block, place))
                 self.exact = self.exact and block.keys() == {"type", "id", "name", "input"}
             case "tool_result" | "image":
                 raise unsupported(
@@ -338,13 +338,15 @@ class _Assistant:
             case _:
                 self.exact = False
 
-    def _replay(self, block: Block, marked: str, result: str, place: str) -> None:
+    def _replay(self, block: Block, marked: str, result: str) -> None:
         call_id = marked.removeprefix(MARK)
         if block["type"] != "server_tool_use":
             self.results.append({"role": "tool", "tool_call_id": call_id, "content": result})
             return
         self._flush()
-        self.said.calls.append(_call(block, call_id, place))
+        name, arguments = read_use(block)
+        function = {"name": name, "arguments": arguments}
+        self.said.calls.append({"id": call_id, "type": "function", "function": function})
 
     def _flush(self) -> None:
         """Ends a round once the results of its calls are there."""
@@ -375,7 +377,8 @@ def _cites_ours(block: Block) -> bool:
     )
 
 
-def _call(block: Block, call_id: str, place: str) -> Block:
+def _call(block: Block, place: str) -> Block:
+    call_id = string(block, "id", place)
     given = block.get("input", {})
     if not isinstance(given, dict):
         raise wrong(f"{place}.input", "an object")

@@ -102,6 +102,10 @@ def describe() -> Description:
                     "properties": {
                         "type": {"enum": sorted(ERROR_KINDS)},
                         "message": {"type": "string"},
+                        "details": {
+                            "type": "object",
+                            "properties": {"error_code": {"type": "string"}},
+                        },
                     },
                 },
             },

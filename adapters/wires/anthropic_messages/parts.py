@@ -100,4 +100,7 @@ def error_body(error: Error) -> Json:
     text = error.message
     if error.param and error.param not in text:
         text = f"{error.param}: {text}"
-    return {"type": "error", "error": {"type": kind, "message": text}}
+    told: dict[str, object] = {"type": kind, "message": text}
+    if error.code is not None:
+        told["details"] = {"error_code": error.code}
+    return {"type": "error", "error": told}

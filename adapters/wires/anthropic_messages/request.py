@@ -64,6 +64,13 @@ def parse(body: Mapping[str, object], size: int) -> ChatRequest:
         raise _translate(error) from None
     if "messages" not in body:
         raise missing("messages")
+    if body.get("thread") is not None:
+        # In so many words that the SDK goes on without: its tool runner tries whether there are any.
+        raise InvalidRequest(
+            "thread: not supported; send the whole conversation",
+            param="thread",
+            code="thread_unsupported_request",
+        )
     if body.get("mcp_servers"):
         raise unsupported("mcp_servers", "not supported; the operator connects MCP servers")
     tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(fields.tools or ())]

@@ -1,9 +1,10 @@
 """Tools that the gateway or a provider runs, as blocks; and the same blocks when a client replays them.
 
-Anthropic's format has blocks for tools that are not the client's to run, but results only of tools
-that Anthropic has. A search of ours is one of those. Any other tool's result is written as that of a
-program: its output, or what it said when it failed. The ids carry a mark, so that what comes back is
-known for ours and can be told to the model as what it was: a call and its result.
+Anthropic's format has blocks for tools that are not the client's to run, but only for those that
+Anthropic has; its SDKs complain of any other name. A search of ours is one of those. Any other call is
+written as a program of one line, `calculator({"expression":"17 * 23"})`, and its result as what that
+printed. The ids carry a mark, so that what comes back is known for ours and can be told to the model
+as what it was: a call and its result.
 """
 
 import re
@@ -11,17 +12,40 @@ from collections.abc import Iterable, Mapping
 
 import orjson
 
+from adapters.wires.anthropic_messages.parts import read_input
 from gateway.events import Json, ToolCallResult, ToolStatus
+from gateway.sse import dump
 
 MARK = "srvtoolu_gw_"
 
-_SEARCH = "web_search"
+_SEARCH, _PROGRAM = "web_search", "code_execution"
+_LINE = re.compile(r"([^()]{1,256})\((.*)\)", re.DOTALL)
 _RESULT = re.compile(r"^\d+\. (.+)\n +(https?://\S+)(?:\n +(.+))?$", re.MULTILINE)
 _FAILURES: Mapping[ToolStatus, str] = {"denied": "max_uses_exceeded"}
 
 
 def use_block(call_id: str, name: str) -> Json:
-    return {"type": "server_tool_use", "id": MARK + call_id, "name": name, "input": {}}
+    """Without its input, which a stream tells after it."""
+    kind = _SEARCH if name == _SEARCH else _PROGRAM
+    return {"type": "server_tool_use", "id": MARK + call_id, "name": kind, "input": {}}
+
+
+def use_input(name: str, arguments: str) -> Json:
+    """`arguments` as far as the client may see them."""
+    return read_input(arguments) if name == _SEARCH else {"code": f"{name}({arguments})"}
+
+
+def read_use(block: Json) -> tuple[str, str]:
+    """The name and the arguments of a call of ours."""
+    match block:
+        case {"name": "code_execution", "input": {"code": str(code)}} if line := _LINE.fullmatch(
+            code
+        ):
+            return line[1], line[2] or "{}"
+        case {"input": dict() as given}:
+            return _text(block, "name"), dump(given).decode()
+        case _:
+            return _text(block, "name"), "{}"
 
 
 def result_block(name: str, result: ToolCallResult) -> Json:

@@ -62,8 +62,10 @@ def result(call_id: str, content: object = "rain", **more: object) -> dict[str, 
     return {"type": "tool_result", "tool_use_id": call_id, "content": content, **more}
 
 
-def server_use(call_id: object, name: str = "calculator") -> dict[str, object]:
-    return {"type": "server_tool_use", "id": call_id, "name": name, "input": {"expression": "1+1"}}
+def server_use(
+    call_id: object, name: str = "code_execution", code: object = 'calculator({"expression":"1+1"})'
+) -> dict[str, object]:
+    return {"type": "server_tool_use", "id": call_id, "name": name, "input": {"code": code}}
 
 
 def program_result(call_id: str, stdout: str = "2", stderr: str = "") -> dict[str, object]:
@@ -603,6 +605,24 @@ def test_a_call_of_ours_that_was_not_shown_whole_is_left_out(blocks: list[object
     assert rows[1:] == [{"role": "assistant", "content": "Yes."}, HELLO]
 
 
+@pytest.mark.parametrize(
+    ("code", "name", "arguments"),
+    [
+        ("now()", "now", "{}"),
+        ('f({"a":")("})', "f", '{"a":")("}'),
+        ("print(1", "code_execution", '{"code":"print(1"}'),
+        (5, "code_execution", '{"code":5}'),
+    ],
+    ids=["no arguments", "brackets", "no call", "no text"],
+)
+def test_a_line_of_ours_comes_back_as_the_call_that_it_says(
+    code: object, name: str, arguments: str
+) -> None:
+    blocks = [server_use("srvtoolu_gw_a", code=code), program_result("srvtoolu_gw_a")]
+    rows = plain(parse(HELLO, assistant(*blocks))).messages
+    assert rows[1]["tool_calls"] == [row_call("a", arguments, name)]
+
+
 def test_a_search_of_ours_comes_back_with_the_pages_it_found() -> None:
     search = {
         "type": "web_search_tool_result",
@@ -724,6 +744,10 @@ def test_citations_that_we_wrote_are_not_sent_to_anthropic() -> None:
         (
             {"output_config": {"effort": "most"}},
             "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
+        ),
+        (
+            {"thread": {"type": "create"}},
+            "thread: not supported; send the whole conversation",
         ),
         (
             {"mcp_servers": [{"url": "https://a.example"}]},

@@ -76,22 +76,14 @@ def assemble(values: list[dict[str, Any]]) -> dict[str, Any]:
     snapshot: Any = None
     buffers: dict[int, bytes] = {}
     for value in values:
-        EVENT.validate_python(_with_a_name_of_anthropics(value))
+        EVENT.validate_python(value)
         snapshot = accumulate_event(
             event=value,  # type: ignore[arg-type]  # made one by it, as of what comes from a server
             current_snapshot=snapshot,
             json_bufs=buffers,
         )
-    message: dict[str, Any] = snapshot.model_dump(mode="json", exclude_none=True, warnings=False)
+    message: dict[str, Any] = snapshot.model_dump(mode="json", exclude_none=True)
     return message
-
-
-def _with_a_name_of_anthropics(value: dict[str, Any]) -> dict[str, Any]:
-    """The types know no other names of tools that a server runs; the SDK takes any."""
-    block = value.get("content_block", {})
-    if block.get("type") != "server_tool_use":
-        return value
-    return {**value, "content_block": {**block, "name": "web_search"}}
 
 
 def whole(*told: Event) -> dict[str, Any]:
@@ -125,9 +117,14 @@ def used(call_id: str, name: str, **given: object) -> dict[str, object]:
     return {"type": "tool_use", "id": call_id, "name": name, "input": given}
 
 
-def ours(call_id: str, name: str, **given: object) -> dict[str, object]:
+def ours(call_id: str, code: str) -> dict[str, object]:
     block = {"type": "server_tool_use", "id": f"srvtoolu_gw_{call_id}"}
-    return {**block, "name": name, "input": given}
+    return {**block, "name": "code_execution", "input": {"code": code}}
+
+
+def search(call_id: str, **given: object) -> dict[str, object]:
+    block = {"type": "server_tool_use", "id": f"srvtoolu_gw_{call_id}"}
+    return {**block, "name": "web_search", "input": given}
 
 
 def returned(call_id: str, stdout: str, stderr: str = "", code: int = 0) -> dict[str, object]:
@@ -255,8 +252,8 @@ def test_tools_of_ours_are_the_servers_to_run() -> None:
     ]
     assert content(*told) == [
         text("Let me see."),
-        ours("a", "calculator", expression="1+1"),
-        ours("b", "current_time"),
+        ours("a", 'calculator({"expression":"1+1"})'),
+        ours("b", "current_time({})"),
         returned("b", "", "No such zone.", 1),
         returned("a", "2"),
         text("It is 2."),
@@ -271,17 +268,12 @@ def test_what_a_caller_may_not_see_is_empty() -> None:
         ToolCallReady("a", ""),
         ToolCallResult("a", "ok", ""),
     ]
-    assert content(*told) == [ours("a", "calculator"), returned("a", "")]
+    assert content(*told) == [ours("a", "calculator()"), returned("a", "")]
 
 
 def test_a_call_that_never_was_ready_still_has_its_result() -> None:
     told = [ToolCallStart("a", "calculator", "server"), ToolCallResult("a", "cancelled", "")]
-    assert content(*told) == [ours("a", "calculator"), returned("a", "", "cancelled", 1)]
-
-
-def test_long_arguments_of_ours_that_were_cut_for_showing_are_json() -> None:
-    told = [ToolCallStart("a", "python", "server"), ToolCallReady("a", '{"code":"x…')]
-    assert content(*told) == [ours("a", "python", _raw='{"code":"x…')]
+    assert content(*told) == [ours("a", "calculator()"), returned("a", "", "cancelled", 1)]
 
 
 def page(title: str, url: str, excerpt: str) -> dict[str, object]:
@@ -333,7 +325,7 @@ def test_a_search_shows_the_pages_it_found(status: ToolStatus, output: str, foun
         ToolCallResult("a", status, output),
     ]
     assert content(*told) == [
-        ours("a", "web_search", query="tides"),
+        search("a", query="tides"),
         {
             "type": "web_search_tool_result",
             "tool_use_id": "srvtoolu_gw_a",
@@ -344,7 +336,7 @@ def test_a_search_shows_the_pages_it_found(status: ToolStatus, output: str, foun
 
 def test_a_search_that_names_no_pages_is_shown_as_it_is() -> None:
     told = [*call("a", "web_search", "{}", "server"), ToolCallResult("a", "ok", "Nothing.")]
-    assert content(*told) == [ours("a", "web_search"), returned("a", "Nothing.")]
+    assert content(*told) == [search("a"), returned("a", "Nothing.")]
 
 
 def test_citations_belong_to_the_text_before_them() -> None:
@@ -422,7 +414,9 @@ def test_a_refusal_is_told_as_one(end: Complete, blocks: list[object]) -> None:
     ids=lambda value: str(value.status) if isinstance(value, Error) else "",
 )
 def test_an_error_has_anthropics_name(error: Error, kind: str) -> None:
-    body = {"type": "error", "error": {"type": kind, "message": "x"}}
+    body: dict[str, Any] = {"type": "error", "error": {"type": kind, "message": "x"}}
+    if error.code is not None:
+        body["error"] = {**body["error"], "details": {"error_code": error.code}}
     assert WIRE.render_error(error) == body
     assert frames(Delta("Hel"), error)[-1] == body
 

@@ -28,9 +28,9 @@ const textOf = (message) =>
 /** Names of the gateway's tools with what they returned. */
 function toolsOf(message) {
   const used = message.content.filter((block) => block.type === "server_tool_use");
-  return used.map(({ id, name }) => {
+  return used.map(({ id, input }) => {
     const result = message.content.find((block) => block.tool_use_id === id);
-    return [name, result.type, result.content.stdout];
+    return [input.code.split("(")[0], result.type, result.content.stdout];
   });
 }
 
