@@ -15,6 +15,7 @@ from gateway.ports import Counter, Wire
 from gateway.records import ApiKey
 from gateway.request import ChatRequest, plain
 from gateway.server import body, tokens
+from gateway.server.answers import Answers
 from gateway.server.auth import authenticate
 from gateway.server.operations import Operation
 from gateway.server.routes import failure, json_response, unless_gone
@@ -65,7 +66,9 @@ class CountEndpoint:
             limit=settings.max_body,
             timeout=settings.body_timeout,
         )
-        request = self._wire.parse_count(body.parse(data), len(data))
+        answers = Answers(self._wire, self._service, key)
+        content = await answers.dereference(body.parse(data))
+        request = await answers.precede(content, self._wire.parse_count(content, len(data)))
         route = self._service.router.resolve(request.model, key.tier)
         count = await unless_gone(receive, _count(route, request))
         return json_response(self._wire.render_count(count))
