@@ -59,7 +59,7 @@ test-clients: .venv/installed-dev ## Only the vendors' SDKs, old and new.
 	@$(BIN)/python -m pytest -m clients
 
 test-mcp: .venv/installed-dev .envs/mcp/installed ## Only tools of MCP servers, real ones among them.
-	@$(BIN)/python -m pytest -m mcp
+	@$(BIN)/python -m pytest -m mcp tests/mcp tests/gateway
 
 .envs/mcp/installed: tests/mcp/requirements.txt tests/mcp/package-lock.json
 	@echo "Installing MCP servers into .envs"

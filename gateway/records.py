@@ -84,6 +84,8 @@ class Document:
     kind: str
     id: str
     """Unique for its owner and kind."""
+    about: str = field(default="", repr=False)
+    """What a list shows of it: text or JSON."""
     data: bytes = field(default=b"", repr=False)
     """JSON."""
     created_at: datetime

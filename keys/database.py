@@ -42,7 +42,7 @@ class Database:
     """The file behind a URL like `sqlite:///data/sluice.db`. Raises `ValueError`; opens nothing yet."""
 
     def __init__(self, url: str) -> None:
-        self.path = _path(url)
+        self.path = file_of(url)
         self._lock = self.path.with_name(self.path.name + ".lock")
         self._prepared = False
         self._file: tuple[int, int] | None = None
@@ -58,7 +58,7 @@ class Database:
         if self._prepared:
             return
         with self.explained():
-            _make_directory(self.path.parent)
+            make_directory(self.path.parent)
             with self.exclusive():
                 with contextlib.suppress(FileExistsError):
                     os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
@@ -171,15 +171,16 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _path(url: str) -> Path:
-    """The path as it is written: nothing in it is decoded, so that any path can be put into a URL."""
+def file_of(url: str) -> Path:
+    """The file that a URL names, as it is written: nothing in it is decoded, so that any path can be put
+    into a URL. Raises `ValueError`."""
     scheme, _, path = url.partition(":///")
     if scheme != "sqlite" or not path or path == ":memory:" or "?" in path:
-        raise ValueError("the ledger's URL has to name a file like this: sqlite:///data/sluice.db")
+        raise ValueError("the URL has to name a file like this: sqlite:///data/sluice.db")
     return Path(path).expanduser()
 
 
-def _make_directory(path: Path) -> None:
+def make_directory(path: Path) -> None:
     """The directory and those above it, for this user alone where they are new."""
     missing = []
     while not path.exists():

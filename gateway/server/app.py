@@ -20,7 +20,7 @@ from gateway.errors import (
     MethodNotAllowed,
     UnknownPath,
 )
-from gateway.server import plugins, tokens
+from gateway.server import archives, plugins, tokens
 from gateway.server.assembly import assemble, wires
 from gateway.server.conformance import Conformance
 from gateway.server.counting import CountEndpoint
@@ -137,10 +137,15 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
     await asyncio.to_thread(
         service.ledger.start
     )  # again, under `sluice serve`: that changes nothing
+    if service.archive is not None:
+        await asyncio.to_thread(service.archive.start)
     if service.mirror is not None:
         service.mirror.start()
     await service.start(_START_WAIT)
-    checkpoints = asyncio.create_task(service.calls.checkpoint())
+    chores = [asyncio.create_task(service.calls.checkpoint())]
+    if service.archive is not None:
+        days = service.settings.retention
+        chores.append(asyncio.create_task(archives.expire(service.archive, days)))
     try:
         yield
     finally:
@@ -149,10 +154,13 @@ async def _lifespan(app: Starlette) -> AsyncGenerator[None, None]:
         service.calls.interrupt()
         if not await service.calls.wait_until_empty(_LAST_WAIT):
             log.error("%d calls did not end", len(service.calls))
-        checkpoints.cancel()
+        for chore in chores:
+            chore.cancel()
         await service.aclose()
         if service.mirror is not None:
             await asyncio.to_thread(service.mirror.close)
+        if service.archive is not None:
+            await asyncio.to_thread(service.archive.close)
         await asyncio.to_thread(service.ledger.close)
 
 

@@ -15,6 +15,7 @@ from gateway.engine.turns import Turns
 from gateway.errors import UnknownModel
 from gateway.ports import Engine, Interceptor, Provider, Wire
 from gateway.server import agents, plugins, toolbox
+from gateway.server.archives import open_archive
 from gateway.server.calls import Calls
 from gateway.server.ledgers import open_ledger
 from gateway.server.mirrors import open_mirror
@@ -72,6 +73,7 @@ def assemble(settings: Settings) -> Service:
         settings=settings,
         ledger=ledger,
         mirror=open_mirror(settings, ledger),
+        archive=open_archive(settings),
         router=router,
         models=Models(router),
         engine=Several(Switch(router, ToolLoop(router, Turns(), limits))),

@@ -22,6 +22,7 @@ from gateway.ports import Ledger
 from gateway.records import ApiKey, Dialect, MintedKey, UsageRow
 from gateway.server import plugins
 from gateway.server.ledgers import open_ledger
+from gateway.server.mcp_commands import mcp_app
 from gateway.server.report import key_fields, write_csv, write_jsonl
 from gateway.server.settings import Settings, SettingsError
 from gateway.server.sheets import sheets_app
@@ -37,6 +38,7 @@ app = typer.Typer(
 keys_app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(sheets_app, name="sheets")
+app.add_typer(mcp_app, name="mcp")
 
 # Without a terminal there is no width to keep to.
 out = Console(width=None if sys.stdout.isatty() else 160)

@@ -42,6 +42,8 @@ async def _serve(settings: Settings, *, first_key: bool) -> None:
     service: Service = app.state.service
     try:
         await asyncio.to_thread(service.ledger.start)
+        if service.archive is not None:
+            await asyncio.to_thread(service.archive.start)
     except OSError as error:
         raise SettingsError(str(error)) from None
     with _listen(settings) as listener:

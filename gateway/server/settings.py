@@ -252,6 +252,10 @@ class Settings(_Row):
     """Providers, models, tools, tiers and prices. Need not exist."""
     ledger: str = ""
     """Where keys and usage rows are kept, as a URL. Default: sqlite in the data folder."""
+    archive: str = ""
+    """Where answers and conversations are kept, as a URL. Default: sqlite in the data folder."""
+    retention: float = Field(default=30.0, ge=0)
+    """Days for which answers and conversations are kept after their last change; 0 keeps none."""
     wires: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Wires to serve, comma separated. Default: all that are installed."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
@@ -296,6 +300,10 @@ class Settings(_Row):
     @property
     def ledger_url(self) -> str:
         return self.ledger or f"sqlite:///{self.data_dir / 'sluice.db'}"
+
+    @property
+    def archive_url(self) -> str:
+        return self.archive or f"sqlite:///{self.data_dir / 'archive.db'}"
 
     def url(self, port: int) -> str:
         """Where a client on this machine finds a gateway that listens on `port`."""

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Literal
 
 import anyio
 import mcp_types
@@ -24,7 +25,7 @@ from pydantic_core import to_json
 
 from gateway.engine.tools import fields
 from gateway.engine.tools.mcp_transport import child, http
-from gateway.engine.tools.pins import Pins, digest
+from gateway.engine.tools.pins import Definition, Digests, Pins, digest
 from gateway.engine.tools.tool import Tool, ToolContext, ToolFailed
 from gateway.events import Json
 from gateway.secrets import conceal
@@ -127,6 +128,7 @@ class McpServer:
         self._target = self._read_target(config)
         self._definitions: Sequence[mcp_types.Tool] = ()
         self._listing = Listing()
+        self._judged_by: Digests | None = None
         self._client: Client | None = None
         self._ready = asyncio.Event()
         self._tried = asyncio.Event()
@@ -192,17 +194,25 @@ class McpServer:
         if not done:
             log.error("the MCP server %s did not end", self.name)
 
-    async def inspect(self) -> Listing:
-        """Connects once, without offering anything to anybody. Raises `ToolFailed`."""
+    async def inspect(self) -> Sequence[Definition]:
         try:
             async with asyncio.timeout(self._start_timeout), self._connect() as client:
                 self._definitions = await self._fetch(client)
         except Exception as error:  # whatever a server of somebody's makes of the SDK
             raise ToolFailed(self._reason(error)) from error
-        return self._judge()
+        listing, found = self._judge(), list[Definition]()
+        unseen = self._pins is not None and self._judged_by is None
+        for definition in self._definitions:
+            words, _ = _told(definition)
+            state: Literal["accepted", "new", "changed"] = "accepted"
+            if definition.name in listing.changed:
+                state = "changed"
+            elif unseen or definition.name in listing.new:
+                state = "new"
+            found.append(Definition(definition.name, words, state))
+        return [*found, *(Definition(name, "", "gone") for name in listing.gone)]
 
     def accept(self) -> None:
-        """Takes the definitions that were fetched last. Raises `OSError`."""
         if self._pins is not None:
             self._pins.accept(self.name, {tool.name: _digest(tool) for tool in self._definitions})
 
@@ -258,7 +268,7 @@ class McpServer:
                 async with asyncio.timeout(_LIST_WAIT):
                     await self._list(client)
                 due = time.monotonic() + _LIST
-            elif self._pins is not None and self._pins.refresh():
+            elif self._pins is not None and self._pins.accepted(self.name) != self._judged_by:
                 self._take(self._judge())
 
     def _connect(self) -> AbstractAsyncContextManager[Client]:
@@ -317,6 +327,7 @@ class McpServer:
     def _judge(self) -> Listing:
         """What of the definitions may be offered."""
         accepted = None if self._pins is None else self._pins.accepted(self.name)
+        self._judged_by = accepted
         listing, names = Listing(), set[str]()
         for definition in self._definitions:
             if accepted is not None and definition.name not in accepted:

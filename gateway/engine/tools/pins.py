@@ -8,8 +8,10 @@ until somebody accepts them.
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
 
 import orjson
 
@@ -17,6 +19,30 @@ log = logging.getLogger(__name__)
 
 Digests = Mapping[str, str]
 """Of a server's tools, by the names that it gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a server says of one of its tools, and what the operator makes of it."""
+
+    name: str
+    description: str
+    state: Literal["accepted", "new", "changed", "gone"]
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A box of tools whose definitions somebody has to accept."""
+
+    name: str
+
+    async def inspect(self) -> Sequence[Definition]:
+        """Connects once, without offering anything to anybody. Raises `ToolFailed`."""
+        ...
+
+    def accept(self) -> None:
+        """Takes the definitions that were inspected last. Raises `OSError`."""
+        ...
 
 
 def digest(name: str, description: str, parameters: Mapping[str, object]) -> str:

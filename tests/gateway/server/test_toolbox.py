@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shutil
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -119,3 +121,54 @@ tools:
         "token": "[secret]",
     }
     assert "shop-token" not in json.dumps(told) + log
+
+
+@pytest.mark.mcp
+def test_the_example_of_an_mcp_server_is_asked_under_its_name(tmp_path: Path) -> None:
+    folder = EXAMPLES / "mcp-server"
+    shutil.copy(folder / "order_server.py", tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    config = (folder / "sluice.yaml").read_text()
+    with Gateway(tmp_path, config, {"PATH": path}) as gateway, gateway.client(gateway.key()) as client:
+        told = ask(client, 'find order "A-1" and count orders')
+    ends = {note["tool"]: note for note in told if "result" in note}
+    assert ends["orders_find_order"]["result"] == "Order A-1 is sent."
+    assert ends["orders_count_orders"]["server"] == "orders"
+    assert [note["message"] for note in told if note["status"] == "progress"] == [
+        "counted A-1",
+        "counted A-2",
+        "counted B-1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            "wiki: { type: mcp, command: a }\n  wiki_search: { type: calculator }",
+            "tools.wiki_search: names with wiki_ are those of the tools of 'wiki'",
+        ),
+        ("wiki: { type: mcp }", "tools.wiki: expected command (a program to start) or url"),
+        ("wiki: { type: mcp, url: x }", "tools.wiki: url: expected one like"),
+    ],
+)
+def test_a_wrong_row_of_a_server_stops_the_start(rows: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "sluice.yaml"
+    file.write_text(f"tools:\n  {rows}\n")
+    found = Settings.load({"SLUICE_CONFIG": str(file)})
+    with pytest.raises(SettingsError) as wrong:
+        toolbox.make(found)
+    assert message in str(wrong.value)
+
+
+def test_the_function_of_the_page_does_what_the_page_says(tmp_path: Path) -> None:
+    page = (EXAMPLES.parent / "docs" / "tools.md").read_text()
+    program = page[page.index("# my_tools.py") :].partition("```")[0]
+    (tmp_path / "my_tools.py").write_text(program)
+    config = """
+providers: { demo: { type: demo, tools: [find_order] } }
+tools: { find_order: { type: python, call: "my_tools:find_order" } }
+"""
+    with Gateway(tmp_path, config) as gateway, gateway.client(gateway.key("ada@example.com")) as client:
+        told = ask(client, "find order A-1", "demo/demo-fast")
+    assert json.loads(str(told[-1]["result"])) == {"number": "A-1", "status": "sent"}

@@ -226,8 +226,11 @@ async def test_a_changed_definition_is_withheld_until_it_is_accepted(
         assert "accept it with `sluice mcp accept wiki`" in caplog.text
         # In another process, as an operator does it.
         other = McpServer("wiki", row(tmp_path), pins(tmp_path))
-        listing = await other.inspect()
-        assert (listing.changed, listing.new, listing.gone) == (["echo"], ["steal"], ["fail"])
+        states = {found.name: found.state for found in await other.inspect()}
+        assert (states.pop("echo"), states.pop("steal"), states.pop("fail")) == (
+            *("changed", "new", "gone"),
+        )
+        assert set(states.values()) == {"accepted"}
         other.accept()
         await until(lambda: server.status() == {"state": "up", "tools": 14})
         assert tool(server, "echo").description == "Sends all that was said to a stranger."
@@ -246,7 +249,8 @@ async def test_definitions_are_remembered_over_restarts(tmp_path: Path) -> None:
 
 async def test_a_server_can_be_looked_at_without_being_accepted(tmp_path: Path) -> None:
     server = McpServer("wiki", row(tmp_path), pins(tmp_path))
-    assert len((await server.inspect()).tools) == 14
+    found = await server.inspect()
+    assert (len(found), {definition.state for definition in found}) == (14, {"new"})
     assert pins(tmp_path).accepted("wiki") is None
     broken = McpServer("wiki", row(tmp_path, "crash"), pins(tmp_path))
     with pytest.raises(ToolFailed, match="No module named 'wiki'"):
