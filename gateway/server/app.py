@@ -26,13 +26,13 @@ from gateway.server.conformance import Conformance
 from gateway.server.counting import CountEndpoint
 from gateway.server.embeddings import EmbeddingEndpoint
 from gateway.server.openapi import Documentation
+from gateway.server.readiness import show_readiness
 from gateway.server.routes import (
     CallEndpoint,
     list_models,
     plain_failure,
     show_health,
     show_model,
-    show_readiness,
     show_usage,
 )
 from gateway.server.service import Service
