@@ -23,17 +23,22 @@ class Missing(Exception):
 
 def old_python() -> Path:
     """A Python with openai-python 1.40."""
-    folder = ENVIRONMENTS / "openai-1.40"
+    return python("openai-1.40", OLD_REQUIREMENTS)
+
+
+def python(name: str, requirements: Path) -> Path:
+    """A Python of its own with exactly these packages."""
+    folder = ENVIRONMENTS / name
 
     def build() -> None:
         venv.create(folder, with_pip=True)
         _run(
             folder / "bin" / "python",
             *("-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--requirement", OLD_REQUIREMENTS),
+            *("--requirement", requirements),
         )
 
-    _keep(folder, sys.version.encode() + OLD_REQUIREMENTS.read_bytes(), build)
+    _keep(folder, sys.version.encode() + requirements.read_bytes(), build)
     return folder / "bin" / "python"
 
 
