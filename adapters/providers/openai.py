@@ -1,18 +1,13 @@
 """OpenAI, and every server that speaks its chat completions: Ollama, llama.cpp, vLLM, Groq, DeepSeek."""
 
 import asyncio
-import os
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from typing import Annotated, Literal, cast
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Protocol
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-import aiohttp
-import httpx2
-import openai
 import orjson
-from openai import AsyncOpenAI, AsyncStream, DefaultAioHttpClient, Omit
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -24,6 +19,8 @@ from pydantic import (
 )
 
 from adapters.providers.chunks import ChunkReader
+from adapters.providers.connection import Answer, CannotConnect, Origin, framed
+from adapters.providers.decoding import FAILURES, decoded
 from adapters.providers.failures import failure, read_complaint, truncated
 from adapters.providers.vectors import read_vectors
 from gateway import sse
@@ -38,13 +35,11 @@ from gateway.ports import Events
 from gateway.records import Embeddings
 from gateway.request import ChatRequest, EmbeddingRequest, plain
 
-# What reading a body can raise: the SDK translates errors only until the headers are there, and its
-# transport not all of them.
-_BODY_ERRORS = (httpx2.HTTPError, httpx2.StreamError, aiohttp.ClientError, OSError)
-_SETTLING = 0.05  # seconds that a finished answer's connection has to become reusable
-_PIECE = 512 * 1024  # what is written of a body at once; aiohttp warns of more than twice as much
+_STREAM, _JSON = "text/event-stream", "application/json"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LISTING = 15.0  # seconds that a list of models may take
+_LONGEST_COMPLAINT = 1 << 20
+_LARGEST_ANSWER = 256 << 20  # vectors for 2048 inputs are 150 MB at most
 
 
 def _check_url(value: str) -> str:
@@ -106,48 +101,36 @@ class OpenAIProvider:
             raise ValueError(_one_line(error)) from None
         key = self._config.api_key
         self._key = key.get_secret_value() if key else ""
-        self._client: AsyncOpenAI | None = None
-        self._headers: dict[str, str | Omit] = {
-            "accept": "text/event-stream",
-            "accept-encoding": "identity",  # compression holds events back
-            "content-type": "application/json",
-        }
-        if not self._key and "authorization" not in map(str.lower, self._config.headers):
-            self._headers["authorization"] = Omit()
+        self._way: _Way | None = None
 
     async def stream(self, request: ChatRequest, /) -> Events:
-        response = await self._send(self._body(request))
+        answer = await self._ask("POST", "/chat/completions", _STREAM, self._body(request))
         reader = ChunkReader(self.name, self._key)
-        reads = response.aiter_bytes()
         try:
-            async for read in reads:
+            while read := await answer.read():
                 if batch := reader.feed(read):
                     yield batch
                 if reader.failure:
                     raise reader.failure
                 if reader.ended:
                     return
-            if batch := reader.finish(_framed(response.headers)):
+            if batch := reader.finish(framed(answer.headers)):
                 yield batch
             if reader.failure:
                 raise reader.failure
-        except _BODY_ERRORS as error:
+        except FAILURES as error:
             raise truncated(self.name) from error
         finally:
-            await _close(response, reads, reusable=reader.ended)
+            await answer.leave(whole=reader.ended)
 
     async def models(self) -> Sequence[str]:
-        with self._translated():
-            response = await self._connected().get(
-                "/models",
-                cast_to=httpx2.Response,
-                options={
-                    "headers": {**self._headers, "accept": "application/json"},
-                    "timeout": httpx2.Timeout(_LISTING, connect=self._config.connect_timeout),
-                },
-            )
         try:
-            listing: object = orjson.loads(response.content)
+            async with asyncio.timeout(_LISTING):
+                content = await self._whole(await self._ask("GET", "/models", _JSON))
+        except TimeoutError as error:
+            raise self._late() from error
+        try:
+            listing: object = orjson.loads(content)
         except orjson.JSONDecodeError as error:
             raise self._malformed("a list of models that is not JSON") from error
         match listing:
@@ -159,56 +142,37 @@ class OpenAIProvider:
 
     async def embed(self, request: EmbeddingRequest, /) -> Embeddings:
         body = sse.dump({**request.options, "model": request.model, "input": request.inputs})
-        with self._translated():
-            response = await self._connected().post(
-                "/embeddings",
-                content=body,
-                cast_to=httpx2.Response,
-                options={"headers": {**self._headers, "accept": "application/json"}},
-            )
-        made = read_vectors(response.content)
+        content = await self._whole(await self._ask("POST", "/embeddings", _JSON, body))
+        made = read_vectors(content)
         if made is None:
             raise self._malformed("something else than embeddings")
         return made
 
     async def aclose(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        way, self._way = self._way, None
+        if way is not None:
+            await way.aclose()
 
-    def _connected(self) -> AsyncOpenAI:
-        """The client, made on first use: it belongs to the loop that it is made in."""
-        if self._client is None:
-            # `pool` bounds all of connecting, name resolution included: no call waits for a free
-            # connection, because 0 means no limit to aiohttp and admission has limited the calls.
-            connect = self._config.connect_timeout
-            timeout = httpx2.Timeout(None, connect=connect, pool=connect)
-            self._client = AsyncOpenAI(
-                api_key=self._key or "none",  # or it would be looked for in the environment
-                base_url=self._config.base_url,
-                # Omit is allowed here too, but only the type of a request's headers says so.
-                default_headers=cast("dict[str, str]", self._default_headers()),
-                max_retries=0,
-                timeout=timeout,
-                http_client=DefaultAioHttpClient(
-                    timeout=timeout,
-                    limits=httpx2.Limits(max_connections=0),
-                    follow_redirects=False,
-                ),
-            )
-        return self._client
+    def _connected(self) -> "_Way":
+        """The way to the server, made on first use: it belongs to the loop that it is made in."""
+        if self._way is None:
+            config = self._config
+            headers = {
+                "accept-encoding": "identity",  # compression holds events back
+                "content-type": "application/json",
+                "user-agent": "sluice",
+            }
+            if self._key:
+                headers["authorization"] = f"Bearer {self._key}"
+            headers |= {name.lower(): value for name, value in config.headers.items()}
+            if getproxies().keys() & {"http", "https", "all"}:
+                # Not at the top: it takes a second to import, and is not needed without a proxy.
+                from adapters.providers.sdk import SDK
 
-    def _default_headers(self) -> dict[str, str | Omit]:
-        """What the configuration says, and nothing that the SDK would add from the environment,
-        which is meant for OpenAI and not for every server that speaks its language."""
-        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").split("\n")
-        strangers = [line.partition(":")[0].strip() for line in lines if ":" in line]
-        headers: dict[str, str | Omit] = {
-            name: Omit() for name in ("OpenAI-Organization", "OpenAI-Project", *strangers)
-        }
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        return {**headers, **self._config.headers}
+                self._way = SDK(config.base_url, headers, config.connect_timeout)
+            else:
+                self._way = Origin(config.base_url, headers, config.connect_timeout)
+        return self._way
 
     def _body(self, request: ChatRequest) -> bytes:
         config, request = self._config, plain(request)
@@ -242,66 +206,54 @@ class OpenAIProvider:
         except TypeError as error:
             raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
 
-    async def _send(self, body: bytes) -> httpx2.Response:
-        """The answer as soon as its headers are there. Bytes, because the SDK's own models would
-        cost seven times the work for each chunk and drop fields that they do not know."""
-        large = len(body) > _PIECE
-        headers = {**self._headers, "content-length": str(len(body))} if large else self._headers
-        with self._translated():
-            response = await self._connected().post(
-                "/chat/completions",
-                content=_pieces(body) if large else body,
-                cast_to=httpx2.Response,
-                options={"headers": headers},
-                stream=True,
-                stream_cls=AsyncStream[object],
-            )
-        assert isinstance(response, httpx2.Response)  # the signature speaks of `stream_cls` only
-        if "text/html" in response.headers.get("content-type", ""):
-            await response.aclose()
-            raise self._malformed("a web page; its base_url may be wrong")
-        return response
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Errors until the headers are there, as errors of the gateway."""
+    async def _ask(self, method: str, path: str, accept: str, body: bytes = b"") -> Answer:
+        """The answer as soon as its headers are there. Raises what they say, if that is an error."""
         try:
-            yield
-        except openai.APIStatusError as error:
-            raise self._refused(error.response) from error
-        except (openai.APIConnectionError, *_BODY_ERRORS) as error:
-            raise self._unanswered(error) from error
+            answer = await self._connected().ask(method, path, accept, body)
+        except CannotConnect as error:
+            raise ProviderUnreachable(f"The provider {self.name!r} cannot be reached.") from error
+        except TimeoutError as error:
+            raise self._late() from error
+        except OSError as error:
+            raise truncated(self.name, " before it began") from error
+        answer = decoded(answer)
+        if not 200 <= answer.status < 300:
+            raise await self._refused(answer)
+        if "text/html" in answer.headers.get("content-type", ""):
+            await answer.leave(whole=False)
+            raise self._malformed("a web page; its base_url may be wrong")
+        return answer
 
-    def _refused(self, response: httpx2.Response) -> GatewayError:
-        status = response.status_code
+    async def _whole(self, answer: Answer, limit: int = _LARGEST_ANSWER) -> bytes:
+        content = bytearray()
+        whole = False
+        try:
+            while read := await answer.read():
+                content += read
+                if len(content) > limit:
+                    raise self._malformed("a body that is too large")
+            whole = True
+        except FAILURES as error:
+            raise truncated(self.name) from error
+        finally:
+            await answer.leave(whole=whole)
+        return bytes(content)
+
+    async def _refused(self, answer: Answer) -> GatewayError:
+        status, headers = answer.status, answer.headers
+        content = await self._whole(answer, _LONGEST_COMPLAINT)
         if status < 400:
             return self._malformed("a redirect; its base_url may be wrong")
         try:
-            body: object = orjson.loads(response.content)
+            body: object = orjson.loads(content)
         except orjson.JSONDecodeError:
             # Plain text may say something; a web page says nothing to the client of an API.
-            plain = "text/plain" in response.headers.get("content-type", "")
-            body = response.text if plain else None
-        return failure(self.name, status, read_complaint(body), response.headers, self._key)
+            plain = "text/plain" in headers.get("content-type", "")
+            body = content.decode(errors="replace") if plain else None
+        return failure(self.name, status, read_complaint(body), headers, self._key)
 
-    def _unanswered(self, error: BaseException) -> GatewayError:
-        """Tells by its causes whether a request got through. The SDK's transport shows refused
-        connections, unknown hosts and dropped connections alike as timeouts."""
-        causes = list(_causes(error))
-
-        def among(*kinds: type[BaseException]) -> bool:
-            return any(isinstance(cause, kinds) for cause in causes)
-
-        if among(aiohttp.ClientConnectorError):
-            return ProviderUnreachable(f"The provider {self.name!r} cannot be reached.")
-        if among(aiohttp.ServerTimeoutError):
-            return ProviderTimedOut(f"The provider {self.name!r} did not answer in time.")
-        if not among(aiohttp.ClientError):  # another transport
-            if among(httpx2.ConnectError):
-                return ProviderUnreachable(f"The provider {self.name!r} cannot be reached.")
-            if among(httpx2.TimeoutException):
-                return ProviderTimedOut(f"The provider {self.name!r} did not answer in time.")
-        return truncated(self.name, " before it began")
+    def _late(self) -> ProviderTimedOut:
+        return ProviderTimedOut(f"The provider {self.name!r} did not answer in time.")
 
     def _malformed(self, what: str) -> ProviderFailed:
         return ProviderFailed(
@@ -309,35 +261,12 @@ class OpenAIProvider:
         )
 
 
-async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
-    for start in range(0, len(body), _PIECE):
-        yield body[start : start + _PIECE]
+class _Way(Protocol):
+    """How the server is reached. Raises as `Origin` does."""
 
+    async def ask(self, method: str, path: str, accept: str, body: bytes = ..., /) -> Answer: ...
 
-def _framed(headers: Mapping[str, str]) -> bool:
-    """Whether the body itself tells where it ends; then a cut one is an error of the transport."""
-    return "content-length" in headers or "chunked" in headers.get("transfer-encoding", "").lower()
-
-
-async def _close(
-    response: httpx2.Response, reads: AsyncGenerator[bytes, None], *, reusable: bool
-) -> None:
-    """Closes the connection, or leaves it to the next call if the answer was whole."""
-    try:
-        if reusable:  # what is left is a few bytes of framing, here already or on their way
-            with suppress(TimeoutError, *_BODY_ERRORS):
-                async with asyncio.timeout(_SETTLING):
-                    async for _ in reads:
-                        pass
-    finally:
-        await reads.aclose()
-        await response.aclose()
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
+    async def aclose(self) -> None: ...
 
 
 def _one_line(error: ValidationError) -> str:

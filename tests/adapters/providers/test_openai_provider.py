@@ -102,7 +102,9 @@ async def refused(script: Script) -> GatewayError:
 
 
 @pytest_asyncio.fixture
-async def provider() -> AsyncGenerator[OpenAIProvider, None]:
+async def provider(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[OpenAIProvider, None]:
+    """Behind a proxy, and so through the SDK, whose transport the tests replace."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     provider = provider_for("https://api.example.org")
     yield provider
     await provider.aclose()
