@@ -151,7 +151,8 @@ class _Run:
         self._calls = Calls()
         self._number = self._begun = self._told = 0
         """Steps that were asked for, answered, and told."""
-        self._model = self._provider = ""
+        self._models: list[tuple[str, str]] = []
+        """What was asked in each step, and who provides it."""
         self._output_tools: frozenset[str] = frozenset()
         self._parts: dict[int, str] = {}
         """Ids of the round's tool calls that are shown, by their part's index."""
@@ -167,7 +168,7 @@ class _Run:
         self, context: RunContext[object], asked: ModelRequestContext, /
     ) -> ModelRequestContext:
         self._number += 1
-        self._model, self._provider = asked.model.model_name, asked.model.system
+        self._models.append((asked.model.model_name, asked.model.system))
         self._output_tools = frozenset(
             tool.name for tool in asked.model_request_parameters.output_tools
         )
@@ -214,7 +215,7 @@ class _Run:
             return events
         self._told = self._number
         before = _usage(spent) or Usage()
-        return [StepStart(self._number, self._model, self._provider, None, before), *events]
+        return [StepStart(self._number, *self._models[-1], None, before), *events]
 
     def _begin(self, index: int, part: object) -> list[Event]:
         if self._begun != self._number:
@@ -293,22 +294,25 @@ class _Run:
             message for message in result.new_messages() if isinstance(message, ModelResponse)
         ]
         steps = [
-            Step(
-                number,
-                response.model_name or self._model,
-                response.provider_name or self._provider,
-                _usage(response.usage),
-            )
+            Step(number, *self._model(number, response), _usage(response.usage))
             for number, response in enumerate(responses, 1)
         ]
         total = _usage(result.usage)
         known = sum((step.usage for step in steps if step.usage is not None), Usage())
         if total is not None and steps and (rest := _less(total, known)) != Usage():
             # Agents that its tools asked, and attempts that failed.
-            steps.append(Step(len(steps) + 1, self._model, self._provider, rest))
+            steps.append(Step(len(steps) + 1, *self._models[-1], rest))
         reason = responses[-1].finish_reason if responses else None
         end = Complete(_REASONS.get(reason, "stop"), reason, total, tuple(steps))
         return [*events, end]
+
+    def _model(self, number: int, response: ModelResponse) -> tuple[str, str]:
+        """As it was asked for, which is the name that has a price. Of several that were tried, the
+        one that answered."""
+        model, provider = self._models[min(number, len(self._models)) - 1]
+        if model.startswith("fallback:"):
+            return response.model_name or model, response.provider_name or provider
+        return model, provider
 
 
 def _prompt(turn: history.Turn) -> str | list[str | ImageUrl | BinaryContent]:

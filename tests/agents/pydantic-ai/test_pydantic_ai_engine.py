@@ -38,6 +38,7 @@ from pydantic_ai.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
+from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.function import (
     AgentInfo,
     DeltaThinkingPart,
@@ -550,6 +551,23 @@ async def test_an_approval_cannot_be_given_here() -> None:
 def test_only_agents_are_taken(found: object) -> None:
     with pytest.raises(ValueError, match="expected an Agent of PydanticAI, got a"):
         PydanticAIEngine(found, "x")
+
+
+async def test_of_models_that_stand_in_for_each_other_the_one_that_answered_is_named() -> None:
+    async def refuse(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        raise ModelHTTPError(503, "first")
+        yield ""
+
+    first = FunctionModel(stream_function=refuse, model_name="first")
+    second = FunctionModel(stream_function=_plain, model_name="second")
+    events = await drain(ask(Agent(FallbackModel(first, second))))
+    end = events[-1]
+    assert isinstance(end, Complete)
+    assert [step.model for step in end.steps] == ["second"]
+
+
+async def _plain(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+    yield "ok"
 
 
 async def test_tools_of_two_rounds_with_the_same_id_are_two_calls() -> None:
