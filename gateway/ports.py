@@ -6,7 +6,7 @@ entry point (`gateway.providers`, `gateway.wires`, `gateway.ledgers`, `gateway.a
 since, until) to the number of rows written.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -339,8 +339,8 @@ class Mirror(Protocol):
         """Makes in the medium what is missing there. Again changes nothing."""
         ...
 
-    def reconcile(self, *, repair: bool) -> Iterator[str]:
-        """Compares the ids on both sides."""
+    def reconcile(self, *, repair: bool) -> Generator[str, None, bool]:
+        """Compares the ids on both sides. Returns whether they are the same, or are by now."""
         ...
 
     def repair_dashboard(self) -> Iterator[str]:

@@ -34,9 +34,19 @@ def reconcile(
     context: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="Mend what is found.")] = False,
 ) -> None:
-    """Compare the ids of usage rows in the ledger and in the spreadsheet."""
+    """Compare the ids of usage rows in the ledger and in the spreadsheet.
+
+    The exit status is 1 when something differs and was not mended.
+    """
+    same = False
+
+    def run(mirror: Mirror) -> Iterator[str]:
+        nonlocal same
+        same = yield from mirror.reconcile(repair=repair)
+
     with _mirror(_settings(context)) as mirror:
-        _tell(mirror.reconcile(repair=repair))
+        _tell(run(mirror))
+    raise typer.Exit(0 if same else 1)
 
 
 @sheets_app.command("dashboard")

@@ -141,6 +141,8 @@ class Reading:
     fixes: list[Fix] = field(default_factory=list)
     seen: dict[str, Seen] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    foreign: str = ""
+    """That there are rows of keys that are not ours."""
     held: bool = False
     """Nothing but revocations was believed."""
     misses: bool = False
@@ -314,10 +316,11 @@ class _Desk:
             self._read_stranger(line)
         if self.foreign:
             shown = ", ".join(self.foreign[:_FEW]) + (", …" if len(self.foreign) > _FEW else "")
-            self.reading.problems.append(
+            self.reading.foreign = (
                 f"{len(self.foreign)} rows are of keys that this gateway does not have ({shown}):"
                 " another gateway's, or lost with a ledger; nothing of them is taken"
             )
+            self.reading.foreign = _WITHIN.sub(_hide, self.reading.foreign)
         # Problems quote cells, and are shown and logged.
         self.reading.problems = [_WITHIN.sub(_hide, text) for text in self.reading.problems]
         return self.reading

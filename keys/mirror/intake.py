@@ -6,7 +6,7 @@ entries, and a running gateway obeys them from then on. Only where a cell has to
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 
@@ -83,30 +83,38 @@ class Intake:
             return
         self._apply(reading)
         self.last_look = datetime.now(UTC)
-        self._tell([*restored, *reading.problems])
+        self._tell([*restored, *reading.problems, *filter(None, [reading.foreign])])
         if reading.fixes:
             self._mend()
 
-    def reconcile(self, *, repair: bool) -> Iterator[str]:
-        """What is wrong with the tab, and with `repair` a header that is as it was."""
+    def reconcile(self, *, repair: bool) -> Generator[str, None, bool]:
+        """What is wrong with the tab, and with `repair` a header that is as it was. Returns whether
+        nothing is wrong now."""
         self._prepare()
         self._tab = None
         values = self._values()
         if values is None or self._tab is None:
             yield f"There is no tab {KEYS!r}: a running gateway makes it anew, with all keys."
-            return
-        try:
-            problems = self._read(values).problems
-        except Broken as error:
-            problems = [str(error)]
-        for problem in problems:
+            return False
+        problems, foreign = self._wrong(values)
+        for problem in (*problems, *filter(None, [foreign])):
             yield f"{self._title}: {problem}"
         if not repair:
-            return
+            return not problems
         mending = header.mend(self._tab, values, self._known())
         if mending.requests:
             self._book.google.update(orjson.dumps({"requests": mending.requests}))
+            self._tab = None
+            problems, _ = self._wrong(self._values() or [])
         yield from mending.lines
+        return not problems
+
+    def _wrong(self, values: Values) -> tuple[Sequence[str], str]:
+        try:
+            reading = self._read(values)
+        except Broken as error:
+            return [str(error)], ""
+        return reading.problems, reading.foreign
 
     # Looking.
 

@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -182,10 +182,12 @@ class SheetsMirror(Mirror):
             for entry in audit.entries(connection, key_id, limit):
                 yield entry.told()
 
-    def reconcile(self, *, repair: bool) -> Iterator[str]:
+    def reconcile(self, *, repair: bool) -> Generator[str, None, bool]:
         """Raises `SheetError` and `LedgerError`. Takes its time: Google's quota is the gateway's."""
-        yield from Reconciliation([flusher.book for flusher in self._flushers]).run(repair=repair)
-        yield from self._intake.reconcile(repair=repair)
+        books = [flusher.book for flusher in self._flushers]
+        rows = yield from Reconciliation(books).run(repair=repair)
+        keys = yield from self._intake.reconcile(repair=repair)
+        return rows and keys
 
     # The thread.
 

@@ -7,7 +7,7 @@ seen), so nothing counts as missing before a second look.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,8 +20,8 @@ from keys.mirror import aside, layout, schema, tables
 from keys.mirror.book import Book
 from keys.mirror.google import Budget, Google, SheetRefused, SheetUnreachable
 from keys.mirror.layout import Request, Snapshot, Tab
-from keys.schema import usage_rows
-from keys.tabs import USAGE_COLUMNS, usage_cells
+from keys.schema import api_keys, usage_rows
+from keys.tabs import KEY_ID, USAGE_COLUMNS, usage_cells
 
 REQUEST_ID = "Request ID"
 _CALLS = 12
@@ -53,6 +53,12 @@ class Patient:
 
     def snapshot(self, google: Google) -> Snapshot:
         return layout.read_snapshot(self._call("read", lambda: google.metadata(layout.FIELDS)))
+
+    def make_room(self) -> None:
+        """Waits until a few reads and a write can be made one right after the other."""
+        for kind, calls in (("read", 4), ("write", 1)):
+            while delay := self._budgets[kind].delay(calls):
+                self._sleep(delay)
 
     def update(self, google: Google, requests: Sequence[Request]) -> None:
         """Once: whether it was applied is not known after a failure, and the next look tells."""
@@ -88,29 +94,41 @@ class Finding:
     """In the ledger, of those that the spreadsheet should have."""
     missing: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
+    """Refused by Google; the gateway tries them again."""
+    strange: list[str] = field(default_factory=list)
+    """Not in the ledger, or another user's."""
     foreign: list[str] = field(default_factory=list)
-    """Not in the ledger, or somebody else's."""
+    """Not in the ledger, and of a key that it does not have: another gateway's."""
     unreadable: str = ""
 
     @property
-    def fine(self) -> bool:
-        return not (self.missing or self.doubled or self.foreign or self.unreadable)
+    def same(self) -> bool:
+        """Whether both sides have the same, apart from what is another gateway's."""
+        return not (self.repairable or self.aside or self.strange or self.unreadable)
 
-    def line(self) -> str:
-        if self.fine:
-            return f"{self.email}: {self.rows:,} rows, all there once"
+    @property
+    def repairable(self) -> bool:
+        return bool(self.missing or self.doubled)
+
+    @property
+    def lines(self) -> Iterator[str]:
+        if self.same and not self.foreign:
+            return
         parts = [f"{self.rows:,} rows"]
         for word, ids in (
             ("missing", self.missing),
             ("doubled", self.doubled),
-            ("unknown here", self.foreign),
+            ("set aside", self.aside),
+            ("unknown here", self.strange),
+            ("of another gateway", self.foreign),
         ):
             if ids:
                 shown = ", ".join(ids[:_EXAMPLES]) + (", …" if len(ids) > _EXAMPLES else "")
                 parts.append(f"{len(ids):,} {word} ({shown})")
         if self.unreadable:
             parts.append(self.unreadable)
-        return f"{self.email}: {'; '.join(parts)}"
+        yield f"{self.email}: {'; '.join(parts)}"
 
 
 @dataclass(slots=True)
@@ -123,6 +141,14 @@ class _Column:
     ids: list[str] = field(default_factory=list)
     """Of each row below the header; empty where there is none."""
 
+    def cells(self, name: str) -> str:
+        """The range of a column below its header, if it is there."""
+        place = layout.first_places(self.header, USAGE_COLUMNS).get(name)
+        if place is None or self.tab.rows < 2:
+            return ""
+        letter = layout.letters(place)
+        return layout.quoted(self.tab.title, f"{letter}2:{letter}")
+
 
 class Reconciliation:
     """One run of the command, over a spreadsheet and those that follow it when it is full."""
@@ -132,8 +158,8 @@ class Reconciliation:
         self._book = books[0]
         self._patient = patient or Patient()
 
-    def run(self, *, repair: bool) -> Iterator[str]:
-        """Raises `SheetError`, `LedgerError`."""
+    def run(self, *, repair: bool) -> Generator[str, None, bool]:
+        """Returns whether both sides are the same now. Raises `SheetError`, `LedgerError`."""
         self._book.change(schema.prepare)
         # First of all: rows that are written while we look are nobody's loss.
         upto, waiting = self._reach()
@@ -148,15 +174,21 @@ class Reconciliation:
             yield f"Something is missing; a second look in {_SECOND_LOOK:.0f} seconds"
             self._patient.pause(_SECOND_LOOK)
             snapshots = [self._patient.snapshot(book.google) for book in self._books]
-            suspects = [finding.email for finding in findings if not finding.fine]
+            suspects = [finding.email for finding in findings if not finding.same]
             again = {it.email: it for it in self._compare(snapshots, suspects, upto)}
             findings = [again.get(finding.email, finding) for finding in findings]
         for finding in findings:
-            if not finding.fine:
-                yield finding.line()
+            yield from finding.lines
         yield _sum(findings)
         if repair:
-            yield from self._repair(snapshots, findings)
+            yield from self._repair(findings)
+        self._book.change(self._settle)
+        return all(finding.same for finding in findings)
+
+    def _settle(self, connection: Connection) -> None:
+        """What was told now need not be told by the gateway any more."""
+        for book in self._books:
+            tables.drop_state(connection, book.id, tables.RESTORED)
 
     # Both sides.
 
@@ -204,8 +236,33 @@ class Reconciliation:
         self, snapshots: Sequence[Snapshot], emails: Sequence[str], upto: int
     ) -> Iterator[Finding]:
         columns = self._columns(snapshots, emails)
-        for email in emails:
-            yield self._find(email, columns.get(email, []), upto)
+        findings = [self._find(email, columns.get(email, []), upto) for email in emails]
+        self._part(findings, columns)
+        yield from findings
+
+    def _part(self, findings: Sequence[Finding], columns: Mapping[str, Sequence[_Column]]) -> None:
+        """Tells rows of another gateway, whose keys we do not have, from others that are strange."""
+        foreign: dict[str, set[str]] = {}
+        with self._book.reading() as connection:
+            own = set(connection.execute(select(api_keys.c.id)).scalars())
+        for book in self._books:
+            wanted = [
+                (finding.email, column, cells)
+                for finding in findings
+                if finding.strange
+                for column in columns.get(finding.email, [])
+                if column.book is book and (cells := column.cells(KEY_ID.header))
+            ]
+            blocks = self._read(book, [cells for _, _, cells in wanted])
+            for (email, column, _), lines in zip(wanted, blocks, strict=True):
+                pairs = zip(column.ids, _texts(lines), strict=False)
+                foreign.setdefault(email, set()).update(
+                    id for id, key in pairs if key and key not in own
+                )
+        for finding in findings:
+            others = foreign.get(finding.email, set())
+            finding.foreign = [id for id in finding.strange if id in others]
+            finding.strange = [id for id in finding.strange if id not in others]
 
     def _columns(
         self, snapshots: Sequence[Snapshot], emails: Sequence[str]
@@ -219,13 +276,11 @@ class Reconciliation:
             for (email, tab), lines in zip(there, headers, strict=True):
                 column = _Column(book, tab, lines[0] if lines else [])
                 found.setdefault(email, []).append(column)
-                place = layout.first_places(column.header, USAGE_COLUMNS).get(REQUEST_ID)
-                if place is not None and tab.rows > 1:
-                    letter = layout.letters(place)
-                    wanted.append((column, layout.quoted(tab.title, f"{letter}2:{letter}")))
+                if cells := column.cells(REQUEST_ID):
+                    wanted.append((column, cells))
             blocks = self._read(book, [cells for _, cells in wanted])
             for (column, _), lines in zip(wanted, blocks, strict=True):
-                column.ids = [str(line[0]).strip() if line else "" for line in lines]
+                column.ids = _texts(lines)
         return found
 
     def _read(self, book: Book, ranges: Sequence[str]) -> list[list[list[object]]]:
@@ -256,36 +311,55 @@ class Reconciliation:
             refused = _set_aside(connection, [book.id for book in self._books])
             for row_id, revision in connection.execute(found):
                 strange.pop(row_id, None)
-                if revision is None or revision > upto or row_id in refused:
+                if row_id in refused and row_id not in there:
+                    finding.aside.append(row_id)
+                    continue
+                if revision is None or revision > upto:
                     continue
                 finding.rows += 1
                 if row_id not in there and not finding.unreadable:
                     finding.missing.append(row_id)
-        finding.foreign = sorted(strange)
+        finding.strange = sorted(strange)
         finding.doubled = sorted(id for id, count in there.items() if count > 1)
         return finding
 
     # Putting right.
 
-    def _repair(self, snapshots: Sequence[Snapshot], findings: Sequence[Finding]) -> Iterator[str]:
-        broken = [finding for finding in findings if finding.missing or finding.doubled]
+    def _repair(self, findings: Sequence[Finding]) -> Iterator[str]:
+        """What is repaired is no finding any more."""
+        broken = [finding for finding in findings if finding.repairable]
         if not broken:
             yield "There is nothing to repair."
             return
         for finding in broken:
             if finding.doubled:
-                count = self._delete_doubles(snapshots, finding.email)
+                count, lost = self._delete_doubles(finding.email)
+                finding.doubled = []
                 yield f"{finding.email}: {count:,} doubled rows deleted"
+                if lost:
+                    yield (
+                        f"{finding.email}: somebody moved rows meanwhile, and {len(lost):,} others were hit"
+                    )
+                    finding.missing += lost
             if finding.missing:
                 count = self._write(finding.email, finding.missing)
+                finding.missing = []
                 yield f"{finding.email}: {count:,} missing rows written"
         yield "Done. `sluice sheets reconcile` in a minute tells whether all is well."
 
-    def _delete_doubles(self, snapshots: Sequence[Snapshot], email: str) -> int:
-        """Deletes all but the first of each: rows are looked up anew, right before."""
-        deleted = 0
+    def _delete_doubles(self, email: str) -> tuple[int, list[str]]:
+        """Deletes all but the first of each. How many, and rows of ours that are gone with them.
+
+        Rows can only be deleted by their place, which somebody may change at any moment: they are
+        looked up right before, with nothing to wait for in between, and counted right after.
+        """
+        deleted, lost = 0, []
         seen: set[str] = set()
-        for column in self._columns(snapshots, [email]).get(email, []):
+        for book in self._books:
+            self._patient.make_room()
+            column = self._column_of(book, email)
+            if column is None:
+                continue
             rows = []
             for row, id in enumerate(column.ids, 1):
                 if id and id in seen:
@@ -304,10 +378,22 @@ class Reconciliation:
                 }
                 for first, last in reversed(_runs(rows))
             ]
-            if requests:
-                self._patient.update(column.book.google, requests)
+            if not requests:
+                continue
+            self._patient.update(book.google, requests)
             deleted += len(rows)
-        return deleted
+            after = self._column_of(book, email)
+            left = set() if after is None else set(after.ids)
+            lost += [id for id in dict.fromkeys(column.ids) if id and id not in left]
+        return deleted, self._own(lost)
+
+    def _column_of(self, book: Book, email: str) -> _Column | None:
+        snapshot = self._patient.snapshot(book.google)
+        found = Reconciliation([book], self._patient)._columns([snapshot], [email])
+        return next(iter(found.get(email, [])), None)
+
+    def _own(self, ids: Sequence[str]) -> list[str]:
+        return [row.id for row in self._rows(ids)]
 
     def _write(self, email: str, ids: Sequence[str]) -> int:
         """Appends rows of the ledger to the tab of their user, in the spreadsheet of these days."""
@@ -359,19 +445,28 @@ def _set_aside(connection: Connection, books: Sequence[str]) -> set[str]:
 def _sum(findings: Sequence[Finding]) -> str:
     missing = sum(len(finding.missing) for finding in findings)
     doubled = sum(len(finding.doubled) for finding in findings)
+    aside = sum(len(finding.aside) for finding in findings)
+    strange = sum(len(finding.strange) for finding in findings)
     foreign = sum(len(finding.foreign) for finding in findings)
     unreadable = sum(bool(finding.unreadable) for finding in findings)
-    if not (missing or doubled or foreign or unreadable):
-        return "Both sides have the same rows, each once."
+    others = f" {foreign:,} more are of another gateway." if foreign else ""
+    if all(finding.same for finding in findings):
+        return f"Both sides have the same rows, each once.{others}"
     parts = [f"{missing:,} missing", f"{doubled:,} doubled"]
-    if foreign:
+    if aside:
+        parts.append(f"{aside:,} set aside, which the gateway tries again by itself")
+    if strange:
         parts.append(
-            f"{foreign:,} that this ledger does not know (another gateway's, or from before the"
-            " ledger was made anew; they are left alone)"
+            f"{strange:,} that this ledger does not know (written by hand, or from before the ledger"
+            " was made anew or restored; they are left alone)"
         )
     if unreadable:
         parts.append(f"{unreadable:,} tabs that cannot be read")
-    return "In all: " + ", ".join(parts) + "."
+    return "In all: " + ", ".join(parts) + "." + others
+
+
+def _texts(lines: Sequence[Sequence[object]]) -> list[str]:
+    return [str(line[0]).strip() if line else "" for line in lines]
 
 
 def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:

@@ -15,8 +15,9 @@ from keys.mirror.schema import mirror_daily, mirror_flushes, mirror_keys, mirror
 from keys.rollup import Group, Total
 from keys.schema import api_keys, usage_rows
 
-FLUSHED = "flushed"
-"""In the state of a spreadsheet: when something was last written to it."""
+FLUSHED, RESTORED = "flushed", "restored"
+"""In the state of a spreadsheet: when something was last written to it, and why this ledger seems to be
+an older copy of itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,12 @@ def set_state(connection: Connection, book: str, values: Mapping[str, str]) -> N
                 index_elements=["book", "name"], set_={"value": statement.excluded.value}
             )
         )
+
+
+def drop_state(connection: Connection, book: str, name: str) -> None:
+    connection.execute(
+        delete(mirror_state).where(mirror_state.c.book == book, mirror_state.c.name == name)
+    )
 
 
 def keep_state(connection: Connection, book: str, name: str, value: str) -> None:

@@ -1,6 +1,6 @@
 """The same rows on both sides, each once: told, and put right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +30,31 @@ def person(stage: Stage) -> Person:
 def reconcile(
     stage: Stage, *, repair: bool = False, meanwhile: Callable[[], None] = lambda: None
 ) -> list[str]:
+    return list(_rows(stage, repair, meanwhile))
+
+
+def _rows(
+    stage: Stage, repair: bool, meanwhile: Callable[[], None] = lambda: None
+) -> Generator[str, None, bool]:
     def sleep(seconds: float) -> None:
         stage.clock.now += seconds
         meanwhile()
 
     patient = Patient(sleep, stage.clock)
-    return list(Reconciliation([stage.mirror.book], patient).run(repair=repair))
+    return Reconciliation([stage.mirror.book], patient).run(repair=repair)
+
+
+def agree(stage: Stage, *, repair: bool = False) -> bool:
+    """What the runs return: the command's exit status."""
+    answers = []
+    stage.clock.now += 60
+    for run in (_rows(stage, repair), stage.mirror._intake.reconcile(repair=repair)):
+
+        def last(run: Generator[str, None, bool] = run) -> Iterator[str]:
+            answers.append((yield from run))
+
+        list(last())
+    return all(answers)
 
 
 def ids_of(stage: Stage) -> list[str]:
@@ -91,6 +110,61 @@ def test_missing_rows_are_written_and_doubled_ones_deleted(stage: Stage, person:
     assert reconcile(stage)[-1] == "Both sides have the same rows, each once."
     stage.assert_exact(ids)
     assert all(record["Model"] == "demo" for record in stage.records(TAB))
+
+
+def test_whether_both_sides_are_the_same_is_told_at_the_end(stage: Stage, person: Person) -> None:
+    stage.use(20)
+    stage.settle()
+    assert agree(stage)
+    person.delete_rows(TAB, 3)
+    person.copy_row(TAB, 5)
+    assert not agree(stage)
+    assert agree(stage, repair=True)
+    assert agree(stage)
+    person.rename_header("User API Keys", "Notes", "Remarks")
+    assert not agree(stage)
+    assert agree(stage, repair=True)
+    person.add_row(TAB, {"Request ID": "made-up"})
+    assert not agree(stage, repair=True)
+
+
+def test_rows_of_another_gateway_are_told_and_no_difference(
+    stage: Stage, sheets: SheetsServer, spreadsheet: str, tmp_path: Path
+) -> None:
+    other = raise_stage(sheets, spreadsheet, tmp_path / "other.db", stage.clock)
+    other.mint("ada@example.com")
+    for each in (stage, other):
+        each.use(10)
+        each.settle()
+    lines = reconcile(stage)
+    assert lines[-1] == (
+        "Both sides have the same rows, each once. 10 more are of another gateway."
+    )
+    assert "10 of another gateway" in lines[-2]
+    assert agree(stage)
+
+
+def test_a_row_that_is_hit_because_somebody_moved_it_meanwhile_is_written_again(
+    stage: Stage, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = stage.use(20)
+    stage.settle()
+    person.copy_row(TAB, 4)
+    google = stage.mirror.book.google
+    update = google.update
+
+    def late(body: bytes) -> dict[str, object]:
+        if b"deleteDimension" in body:
+            person.insert_rows(TAB, 2)
+        return update(body)
+
+    monkeypatch.setattr(google, "update", late)
+    lines = reconcile(stage, repair=True)
+    assert any("somebody moved rows meanwhile, and 1 others were hit" in line for line in lines)
+    assert set(stage.ids()) == set(ids)
+    monkeypatch.undo()
+    reconcile(stage, repair=True)
+    stage.assert_exact(ids)
 
 
 def test_rows_of_a_deleted_tab_come_back(stage: Stage, person: Person) -> None:
