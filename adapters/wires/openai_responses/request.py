@@ -29,9 +29,13 @@ class ResponsesRequest(ChatRequest):
 
 _READ = frozenset(
     {
+        "access_programs",
         "background",
+        "background_options",
+        "client_metadata",  # of OpenAI's own coding agent
         "context_management",
         "conversation",
+        "image",
         "include",
         "input",
         "instructions",
@@ -53,6 +57,7 @@ _READ = frozenset(
         "truncation",
     }
 )
+"""Those that a provider of chat completions does not know, or that are told to it in other words."""
 _ECHOED = (
     "instructions",
     "max_output_tokens",

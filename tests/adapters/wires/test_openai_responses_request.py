@@ -56,6 +56,7 @@ def test_fields_are_told_in_the_words_of_chat_completions() -> None:
         user="u",
         service_tier="flex",
         top_k=40,
+        client_metadata={"a": "b"},
         store=False,
         stream=True,
         stream_options={"include_obfuscation": False},

@@ -224,6 +224,21 @@ def test_text_around_a_tool_is_a_message_before_it_and_one_after_it() -> None:
     ]
 
 
+def test_a_tool_of_an_mcp_server_is_told_under_its_name() -> None:
+    told = _told(
+        [
+            ToolCallStart("s1", "wiki_read", "server", server="wiki"),
+            ToolCallReady("s1", "{}"),
+            ToolCallResult("s1", "timeout", ""),
+            Complete(),
+        ]
+    )
+    call = told[-1]["response"]["output"][0]
+    assert (call["server_label"], call["name"], call["status"]) == ("wiki", "wiki_read", "failed")
+    assert call["error"]["content"] == [{"type": "text", "text": "timeout"}]
+    assert "mcp_call.failed" in _names(told)
+
+
 def test_a_tool_of_the_gateway_that_comes_back_is_the_call_that_it_was() -> None:
     told = _told(
         [
