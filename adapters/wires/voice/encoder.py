@@ -17,7 +17,8 @@ class VoiceEncoder(Encoder):
         self._names: dict[str, str] = {}
         """Of the client's tools that are called, by call."""
         self._calls = 0
-        self._spoken = False
+        self._last = " "
+        """The last character that was said."""
 
     def begin(self) -> bytes:
         return self._delta({"role": "assistant", "content": ""})
@@ -28,7 +29,7 @@ class VoiceEncoder(Encoder):
     def _encode(self, event: Event) -> bytes:
         match event:
             case Delta() if event.text:
-                self._spoken = True
+                self._last = event.text[-1] if event.text.isspace() else event.text.rstrip()[-1]
                 return self._delta({"content": event.text})
             case ToolCallStart(executor="client"):
                 self._names[event.call_id] = event.name
@@ -41,11 +42,16 @@ class VoiceEncoder(Encoder):
                 return b"".join([self._finish(event.finish_reason), *last, DONE])
             case Error():
                 # A broken stream may end the telephone call, so that it ends well whatever happened.
-                gap = " " if self._spoken else ""
-                apology = self._delta({"content": f"{gap}{self._apology}"})
+                apology = self._delta({"content": self._parting() + self._apology})
                 return apology + self._finish("stop", failure=failure(event)) + DONE
             case _:
                 return b""
+
+    def _parting(self) -> str:
+        """A pause, where a sentence was broken off."""
+        if self._last.isalnum():
+            return "… "
+        return "" if self._last.isspace() else " "
 
     def _call(self, event: ToolCallReady, name: str) -> bytes:
         call = {

@@ -305,7 +305,7 @@ async def test_a_chunk_has_one_whole_tool_call() -> None:
 
 async def test_a_failure_is_an_apology_and_an_end() -> None:
     chunks = await said([Delta("Well")], [RateLimited("Too much.").event()])
-    assert text(chunks).startswith("Well Sorry, ")
+    assert text(chunks).startswith("Well… Sorry, ")
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
     assert chunks[-1]["failure"]["message"] == "Too much."
     assert not any("error" in chunk for chunk in chunks)
