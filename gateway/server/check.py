@@ -79,7 +79,9 @@ def _reach(trial: _Trial) -> str:
         ) from error
     if response.status_code != 200:
         raise Failed(f"{trial.url}/readyz answered {response.status_code}")
-    return f"{trial.url} is ready"
+    servers = response.json().get("servers", {})
+    states = "".join(f"; {name} is {server['state']}" for name, server in servers.items())
+    return f"{trial.url} is ready{states}"
 
 
 def _list_models(trial: _Trial) -> str:

@@ -40,6 +40,11 @@ models:
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> None:
+    assert TIME.exists() and EVERYTHING.exists(), "`make test-mcp` installs the servers"  # noqa: PT018
+
+
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway, None, None]:
     with Gateway(tmp_path_factory.mktemp("gateway"), CONFIG) as running:

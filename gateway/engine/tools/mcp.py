@@ -250,6 +250,7 @@ class McpServer:
             self._ready.set()
             self._tried.set()
             self._problem = ""
+            self._said.clear()  # of how it was found out which age of the protocol it speaks
             log.info("the MCP server %s is up, with %d tools", self.name, len(self._listing.tools))
             await self._watch(client)
 
@@ -276,7 +277,7 @@ class McpServer:
             case StdioServerParameters():
                 streams = child(self._target, self._said, self._end)
             case url, headers:
-                streams = http(url, headers, self._end)
+                streams = http(url, headers, self._said, self._end)
         return Client(
             streams,
             client_info=mcp_types.Implementation(name="Sluice", version=version("sluice-gateway")),

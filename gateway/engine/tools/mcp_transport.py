@@ -138,12 +138,25 @@ class _Lines(asyncio.Protocol):
 
 @asynccontextmanager
 async def http(
-    url: str, headers: Mapping[str, str], ended: Callable[[], None]
+    url: str, headers: Mapping[str, str], said: deque[str], ended: Callable[[], None]
 ) -> AsyncGenerator[Streams, None]:
-    """A server elsewhere. Follows redirects within its origin only, and no proxy of the environment."""
+    """A server elsewhere. Follows redirects within its origin only, and no proxy of the environment.
+    The last status that refuses something is kept in `said`, since the SDK does not tell it."""
+
+    async def hear(response: httpx2.Response) -> None:
+        if response.status_code >= 400 and response.request.method == "POST":
+            said.append(f"{response.status_code} {response.reason_phrase}")
+            while len(said) > _LINES:
+                said.popleft()
+
     timeout = httpx2.Timeout(_CONNECT, read=_SILENCE)
     async with (
-        httpx2.AsyncClient(headers=dict(headers), timeout=timeout, trust_env=False) as client,
+        httpx2.AsyncClient(
+            headers=dict(headers),
+            timeout=timeout,
+            trust_env=False,
+            event_hooks={"response": [hear]},
+        ) as client,
         streamable_http_client(url, http_client=client) as (read, write),
     ):
         yield _Watched(read, ended), write

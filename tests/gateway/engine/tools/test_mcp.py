@@ -13,6 +13,9 @@ import pytest
 from gateway.engine.tools import ToolContext, ToolFailed
 from gateway.engine.tools.mcp import McpServer, McpTool
 from gateway.engine.tools.pins import Pins
+from gateway.server.assembly import assemble
+from gateway.server.settings import Settings
+from tests.servers.scripted import Exchange, answer, scripted
 
 pytestmark = pytest.mark.mcp
 
@@ -273,6 +276,36 @@ async def test_a_call_waits_for_a_server_that_comes_back_but_not_for_ever(
         calling = asyncio.create_task(echo.run({}, CONTEXT))
         (tmp_path / "stay-away").unlink()
         assert await calling == "{}"
+
+
+async def test_a_server_over_http_that_refuses_is_named_with_its_status(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.send(answer(401, b"go away"))
+
+    async with scripted(refuse) as upstream:
+        headers = {"Authorization": "Bearer header-secret-1"}
+        fields = {"url": f"{upstream.url}/mcp", "headers": headers}
+        server = McpServer("wiki", fields, pins(tmp_path))
+        async with asyncio.timeout(20):
+            await server.start()
+        await server.aclose()
+        assert upstream.exchanges[0].headers["authorization"] == "Bearer header-secret-1"
+    assert "the MCP server wiki is down: " in caplog.text
+    assert "it said: 401" in caplog.text
+    assert "header-secret-1" not in caplog.text
+
+
+async def test_a_gateway_waits_for_a_slow_server_only_so_long(tmp_path: Path) -> None:
+    rows = {"wiki": {"type": "mcp", **row(tmp_path, "mute")}}
+    (tmp_path / "sluice.yaml").write_text(json.dumps({"tools": rows}))
+    environ = {"SLUICE_CONFIG": str(tmp_path / "sluice.yaml"), "SLUICE_DATA_DIR": str(tmp_path)}
+    service = assemble(Settings.load(environ))
+    async with asyncio.timeout(20):
+        await service.start(0.1)
+        assert [box.status() for box in service.boxes] == [{"state": "starting"}]
+        await service.aclose()
 
 
 @pytest.mark.parametrize(
