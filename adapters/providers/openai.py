@@ -86,6 +86,8 @@ class _Config(BaseModel):
     """Ask for token counts. Off for servers that refuse `stream_options`."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """The one that the server knows, whichever of the two the client sent."""
+    omit: frozenset[str] = frozenset()
+    """Options that the server refuses, and that its clients cannot know to leave out."""
 
 
 class OpenAIProvider:
@@ -176,8 +178,11 @@ class OpenAIProvider:
 
     def _body(self, request: ChatRequest) -> bytes:
         config, request = self._config, plain(request)
+        options = request.options
+        if config.omit:
+            options = {name: options[name] for name in options if name not in config.omit}
         body: dict[str, object] = {
-            **request.options,
+            **options,
             "model": request.model,
             "messages": request.messages,
             "stream": True,

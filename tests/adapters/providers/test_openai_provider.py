@@ -188,6 +188,12 @@ ASKING = {**MINIMAL, "stream_options": {"include_usage": True}}
             id="the client's stream options",
         ),
         pytest.param(
+            {"omit": ["reasoning_effort", "model"]},
+            {"reasoning_effort": "high", "seed": 7},
+            {**ASKING, "seed": 7},
+            id="without what the server refuses",
+        ),
+        pytest.param(
             {"max_tokens_field": "max_tokens"},
             {"max_completion_tokens": 5},
             {**ASKING, "max_tokens": 5},
