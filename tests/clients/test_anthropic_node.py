@@ -82,6 +82,14 @@ def test_a_round_trip_with_tools_of_both_sides_ends_in_text(run: Run, case: str)
         assert said in result["text"]
 
 
+@pytest.mark.parametrize("case", ["runner", "runner_streamed"])
+def test_the_tool_runner_runs_only_the_clients_tool(run: Run, case: str) -> None:
+    result = run(case)
+    assert sorted(result["cities"]) == ["Paris", "Rome"]
+    for said in ("In Oslo it is", "Paris: 17 degrees", "Rome: 17 degrees"):
+        assert said in result["text"]
+
+
 def test_an_answer_has_the_format_that_was_asked_for(run: Run) -> None:
     assert run("parsed") == {"keys": ["title"]}
 

@@ -94,6 +94,19 @@ async function tools(stream) {
   };
 }
 
+/** The SDK's own loop around a tool of the client. */
+async function runner(stream) {
+  const cities = [];
+  const run = ({ city }) => {
+    cities.push(city);
+    return `${city}: 17 degrees`;
+  };
+  const message = await client.beta.messages
+    .toolRunner(body(BOTH, { stream, tools: [{ ...WEATHER, run }] }))
+    .runUntilDone();
+  return { cities, text: textOf(message) };
+}
+
 async function parsed() {
   const schema = {
     type: "object",
@@ -165,6 +178,8 @@ const cases = {
   helper,
   tools: () => tools(false),
   tools_streamed: () => tools(true),
+  runner: () => runner(false),
+  runner_streamed: () => runner(true),
   parsed,
   count,
   errors,
