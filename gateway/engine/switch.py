@@ -35,6 +35,11 @@ class Switch:
         started = False
         async with aclosing(within(target.upstream.limits, route.name, events)) as limited:
             async for batch in limited:
+                if not isinstance(batch, list | tuple):
+                    kind = type(batch).__name__
+                    raise TypeError(f"an engine yields lists or tuples of events, not a {kind}")
+                if not batch:
+                    continue
                 if not started and not isinstance(batch[0], StepStart | Error):
                     batch = (StepStart(1, target.model, target.upstream.provider.name), *batch)
                 started = True

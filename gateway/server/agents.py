@@ -64,7 +64,12 @@ def _recognise(spec: str, name: str, found: object) -> tuple[Engine, str] | None
         point = packages.get(base.__module__.partition(".")[0])
         if point is not None:
             return _adapt(point, spec, name, found), _extra(point)
-    if not isinstance(found, type) and callable(getattr(found, "stream", None)):
+    stream = None if isinstance(found, type) else getattr(found, "stream", None)
+    if inspect.iscoroutinefunction(stream):
+        raise plugins.PluginError(
+            f"{spec!r}: its method stream yields nothing: see docs/adding-an-engine.md"
+        )
+    if callable(stream):
         return cast(Engine, found), OWN
     return None
 

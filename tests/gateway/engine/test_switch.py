@@ -108,6 +108,18 @@ async def test_what_an_engine_says_of_its_rounds_stands(said: Batch, heard: list
     assert await drain(_ask(_switch(Own(said)))) == heard
 
 
+async def test_a_batch_of_nothing_is_passed_over() -> None:
+    own = Own((), (Delta("Hello"),), (), (END,))
+    assert await drain(_ask(_switch(own))) == [StepStart(1, "own", "engine"), Delta("Hello"), END]
+
+
+async def test_an_event_without_a_batch_is_a_fault_that_is_named() -> None:
+    own = Own(Delta("Hello"))  # type: ignore[arg-type]  # the mistake
+    with pytest.raises(TypeError, match="lists or tuples of events, not a Delta"):
+        await drain(_ask(_switch(own)))
+    assert own.open == 0
+
+
 async def test_an_engine_that_takes_too_long_is_stopped() -> None:
     own = Own((Delta("Hello"),), pause=60)
     with pytest.raises(ProviderTimedOut, match=r"'own' .* within 0\.05 s"):

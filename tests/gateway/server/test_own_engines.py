@@ -49,6 +49,10 @@ class Clerk:
 clerk = Clerk()
 number = 3
 
+class Mute:
+    async def stream(self, call, request):
+        return None
+
 async def later():
     return Clerk()
 
@@ -113,10 +117,11 @@ def test_an_engine_or_what_makes_one_is_taken(load: Callable[[str], Settings], s
         pytest.param(
             "clerks:engineless", "'clerks:engineless' is a str; expected an engine", id="made wrong"
         ),
+        pytest.param("clerks:Mute", "'clerks:Mute': its method stream yields nothing", id="mute"),
         pytest.param("clerks:later", "'clerks:later' is async; expected a plain", id="async"),
         pytest.param(
             "clerks:broken",
-            r"'clerks:broken' cannot be called: KeyError: 'key' \(.*clerks.py:41\)",
+            r"'clerks:broken' cannot be called: KeyError: 'key' \(.*clerks.py:45\)",
             id="fault of a factory",
         ),
         pytest.param(
