@@ -200,16 +200,16 @@ class _Run:
         if text and not self._said and not isinstance(agent, ReActAgent):
             self._said = text
             events.append(Delta(text))
-        told = self._in_step(event.current_agent_name, events)
+        told = self._in_step(event.current_agent_name, events, over=True)
         model, provider = self._model(event.current_agent_name)
         self._steps.append(Step(len(self._steps) + 1, model, provider, report.usage))
         self._reason = report.finish_reason
         self._report = None
         return told
 
-    def _in_step(self, agent: str, events: list[Event]) -> list[Event]:
-        """With the beginning of the round before its first events."""
-        if not events or self._told:
+    def _in_step(self, agent: str, events: list[Event], *, over: bool = False) -> list[Event]:
+        """With the beginning of the round before its first events, or when it is over without any."""
+        if self._told or not (events or over):
             return events
         self._told = True
         model, provider = self._model(agent)

@@ -250,7 +250,10 @@ async def test_agents_hand_over_to_each_other() -> None:
     )
     workflow = AgentWorkflow(agents=[first, second], root_agent="first")
     events = await drain(ask(workflow))
-    assert [event.agent for event in events if isinstance(event, StepStart)] == ["second"]
+    assert [event.agent for event in events if isinstance(event, StepStart)] == [
+        "first",
+        "second",
+    ]
     assert [event.name for event in events if isinstance(event, ToolCallStart)] == ["handoff"]
     assert text(events) == "Blue"
     assert isinstance(events[-1], Complete)
@@ -347,7 +350,7 @@ async def test_a_persons_answer_cannot_be_given_here() -> None:
     events = await drain(seal(ask(agent((call("c1", "confirm"),), tools=[confirm]))))
     assert getattr(events[-1], "code", None) == "agent_deferred"
     assert [event.status for event in events if isinstance(event, ToolCallResult)] == ["cancelled"]
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
 
 
 @pytest.mark.parametrize(
@@ -374,7 +377,7 @@ async def test_closing_the_stream_stops_the_run(leave_at: Event) -> None:
             if leave_at in batch:
                 await asyncio.sleep(0.05)
                 break
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
     assert ended == ([] if pause else ["Oslo"])
 
 
@@ -385,7 +388,7 @@ async def test_cancelling_who_listens_stops_the_run() -> None:
     listener.cancel()
     await asyncio.wait((listener,))
     assert listener.cancelled()
-    assert asyncio.all_tasks() == before
+    assert asyncio.all_tasks() <= before
 
 
 HISTORY = [
