@@ -94,7 +94,8 @@ class Answers:
             before = cast(list[Message], kept["messages"])
             own = _without_instructions(body, request.messages)
             first = request.messages[: len(request.messages) - len(own)]
-            request = replace(request, messages=[*first, *before, *own])
+            # It has its whole history with it: a conversation would only add the same again.
+            request = replace(request, messages=[*first, *before, *own], conversation=None)
             if not own and not _waits(before):
                 raise InvalidRequest(
                     "There is nothing in 'input' to be answered.",

@@ -225,6 +225,14 @@ async def test_a_chain_has_all_that_led_to_it(service: Service) -> None:
     assert [row["content"] for row in request.messages] == ["Hi", "one", "2", "two", "3"]
 
 
+async def test_an_answer_that_is_followed_stands_before_a_conversation(service: Service) -> None:
+    await _answer(service, Delta("Hello."), Complete())
+    content: Mapping[str, object] = {"model": "demo", "input": "And?", "previous_response_id": ID}
+    named = replace(WIRE.parse(content, 9), conversation="from a header")
+    request = await _answers(service).precede(content, named)
+    assert (request.conversation, len(request.messages)) == (None, 3)
+
+
 async def test_the_answer_of_another_user_is_not_there(service: Service) -> None:
     await _answer(service, Delta("Hello."), Complete())
     with pytest.raises(InvalidRequest) as caught:
