@@ -382,7 +382,7 @@ async def _run_tool(
     events: asyncio.Queue[Event],
     places: asyncio.Semaphore,
 ) -> None:
-    def report(message: str, progress: float | None, total: float | None) -> None:
+    def report(message: str, progress: float | None = None, total: float | None = None) -> None:
         # What a tool left running may report when its call is over and its result is out.
         if not ended and events.qsize() < _UNREAD_PROGRESS:
             events.put_nowait(ToolCallProgress(item.call_id, message, progress, total))

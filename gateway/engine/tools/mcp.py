@@ -163,6 +163,7 @@ class McpServer:
             args=list(fields.texts(config, "args", of="words, like ['-y', 'some-server']")),
             env=env,
             cwd=fields.text(config, "cwd"),
+            encoding_error_handler="replace",
         )
 
     # What the gateway asks of it.
@@ -177,7 +178,7 @@ class McpServer:
             return {"state": "down" if self._tried.is_set() else "starting"}
         withheld = self._listing.withheld
         return {"state": "up", "tools": len(self._listing.tools)} | (
-            {"withheld": withheld} if withheld else {}
+            {"withheld": len(withheld)} if withheld else {}
         )
 
     async def start(self) -> None:
@@ -386,6 +387,11 @@ class McpServer:
             raise ToolFailed(
                 f"The server {self.name} gave an answer that cannot be read."
             ) from error
+        except ValueError as error:  # of the SDK, before anything was sent
+            log.warning("the MCP server %s: %s", self.name, type(error).__name__)
+            raise ToolFailed(
+                "These arguments cannot be sent: are they nested too deeply?"
+            ) from error
         text = _cap(self._clean(_write(result)), self._most)
         if result.is_error:
             raise ToolFailed(text or "The tool failed.")
@@ -416,7 +422,7 @@ class McpServer:
             case TimeoutError():
                 words = f"no answer in {self._start_timeout:g} s"
             case FileNotFoundError():
-                words = f"there is no program {self._program!r}"
+                words = f"there is no program or folder {error.filename!r}"
             case MCPError():
                 words = error.message
             case _:
@@ -425,15 +431,12 @@ class McpServer:
             words = f"{words}; it said: {self._said[-1]}"
         return conceal(" ".join(self._clean(words).split()))[:500]
 
-    @property
-    def _program(self) -> str:
-        return self._target.command if isinstance(self._target, StdioServerParameters) else ""
-
 
 def _told(definition: mcp_types.Tool) -> tuple[str, Json]:
     """Description and schema, as models are told them."""
     words = definition.description or definition.title or definition.name
-    schema: Json = {"properties": {}, **definition.input_schema, "type": "object"}
+    schema = {"properties": {}, **definition.input_schema, "type": "object"}
+    schema.pop("$schema", None)  # which some providers do not take
     return _HIDDEN.sub("", words)[:_LONGEST_DESCRIPTION], schema
 
 

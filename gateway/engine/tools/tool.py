@@ -1,6 +1,6 @@
 """What a tool is: the one interface that the tool loop knows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +11,14 @@ class ToolFailed(Exception):
     """A tool could not do it. The message goes to the model, and to callers who may see results."""
 
 
+class Report(Protocol):
+    """Tells the caller how far a tool is. May be called at any rate."""
+
+    def __call__(
+        self, message: str, progress: float | None = None, total: float | None = None
+    ) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """What a tool may know of the call that it works for."""
@@ -19,8 +27,7 @@ class ToolContext:
     call_id: str
     email: str
     """Of the key's user."""
-    report: Callable[[str, float | None, float | None], None]
-    """Tell the caller how far it is: message, progress, total. Safe to call at any rate."""
+    report: Report
     key_name: str = ""
     """What the key is called, so that one user's keys can be told apart."""
     caller: str | None = None

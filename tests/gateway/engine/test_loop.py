@@ -285,10 +285,13 @@ async def test_a_tool_that_nobody_has_is_the_clients_to_refuse() -> None:
 
 async def test_a_tool_knows_the_call_it_works_for() -> None:
     tool = ScriptedTool()
-    await _answer(_loop(ScriptedModel(calls((ID, "look", "{}")), says("Done")), tool))
+    request = a_request(caller="+4712345678", conversation="c-1", user="ada")
+    await _answer(_loop(ScriptedModel(calls((ID, "look", "{}")), says("Done")), tool), request)
     context = tool.contexts[0]
     assert (context.request_id, context.call_id) == (a_call().id, ID)
     assert context.email == "ada@example.com"
+    assert context.key_name == a_key().name
+    assert (context.caller, context.conversation, context.user) == ("+4712345678", "c-1", "ada")
 
 
 @dataclass

@@ -54,7 +54,7 @@ def test_a_change_is_withheld_shown_and_accepted(tmp_path: Path) -> None:
             gateway.stop()
             gateway.start()
             client.base_url = gateway.url
-            withheld = {"state": "up", "tools": 1, "withheld": ["echo"]}
+            withheld = {"state": "up", "tools": 1, "withheld": 1}
             assert told() == {"wiki": withheld}
             assert "sluice mcp accept wiki" in "".join(gateway.log)
             shown = gateway.run("mcp", "accept", "wiki").stdout

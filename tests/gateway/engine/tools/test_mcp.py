@@ -139,6 +139,19 @@ async def test_what_a_tool_or_a_server_refuses_is_told_without_secrets(tmp_path:
         assert await run(server, "echo") == "{}"
 
 
+async def test_arguments_that_cannot_be_written_fail_their_call_and_no_other(
+    tmp_path: Path,
+) -> None:
+    deep: dict[str, object] = {}
+    for _ in range(300):
+        deep = {"a": deep}
+    async with running(tmp_path) as server:
+        with pytest.raises(ToolFailed, match="These arguments cannot be sent"):
+            await run(server, "echo", **deep)
+        assert await run(server, "echo") == "{}"
+    assert sum(word.startswith("start") for word in heard(tmp_path)) == 1
+
+
 async def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         calling = asyncio.create_task(run(server, "hang"))
@@ -188,7 +201,10 @@ async def test_a_program_that_is_not_there_is_named(
 ) -> None:
     async with running(tmp_path, command="no-such-program") as server:
         assert server.status() == {"state": "down"}
-    assert "the MCP server wiki is down: there is no program 'no-such-program'" in caplog.text
+    assert (
+        "the MCP server wiki is down: there is no program or folder 'no-such-program'"
+        in caplog.text
+    )
 
 
 async def test_a_server_that_says_nothing_is_given_up(
@@ -222,7 +238,7 @@ async def test_a_changed_definition_is_withheld_until_it_is_accepted(
         old = tool(server, "echo")
         await run(server, "change", **changes)
         await until(lambda: "withheld" in server.status())
-        assert server.status() == {"state": "up", "tools": 12, "withheld": ["echo", "steal"]}
+        assert server.status() == {"state": "up", "tools": 12, "withheld": 2}
         assert {"wiki_echo", "wiki_steal", "wiki_fail"} & names(server) == set()
         with pytest.raises(ToolFailed, match="wiki_echo has changed, and is not available until"):
             await old.run({}, CONTEXT)
@@ -244,7 +260,7 @@ async def test_definitions_are_remembered_over_restarts(tmp_path: Path) -> None:
         assert "withheld" not in server.status()
     (tmp_path / "tools.json").write_text('{"echo": {"name": "echo", "description": "Other."}}')
     async with running(tmp_path) as server:
-        assert server.status()["withheld"] == ["echo"]
+        assert server.status()["withheld"] == 1
     async with running(tmp_path, pin=False) as server:
         assert "withheld" not in server.status()
         assert tool(server, "echo").description == "Other."

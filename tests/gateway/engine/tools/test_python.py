@@ -191,7 +191,7 @@ async def test_progress_is_reported_from_a_thread_too() -> None:
     heard: list[tuple[object, ...]] = []
     thread = threading.get_ident()
 
-    def report(message: str, progress: float | None, total: float | None) -> None:
+    def report(message: str, progress: float | None = None, total: float | None = None) -> None:
         assert threading.get_ident() == thread
         heard.append((message, progress, total))
 
@@ -199,7 +199,7 @@ async def test_progress_is_reported_from_a_thread_too() -> None:
         """Walks."""
         assert context is not None
         context.report("half way", 1, 2)
-        context.report("there", None, None)
+        context.report("there")
         time.sleep(0.01)
 
     tool = PythonTool("walk", walk, {})
