@@ -15,7 +15,7 @@ from adapters.wires.openai_chat.answer import render
 from adapters.wires.openai_chat.description import describe
 from adapters.wires.openai_chat.parts import completion_id
 from adapters.wires.voice import options, speech
-from adapters.wires.voice.encoder import VoiceEncoder, failure
+from adapters.wires.voice.encoder import SUPERSEDED, VoiceEncoder, failure
 from adapters.wires.voice.fillers import Fillers
 from adapters.wires.voice.request import VoiceRequest, parse, recognise
 from gateway.errors import error_body
@@ -88,7 +88,8 @@ class VoiceWire(Wire):
     def refuse(self, error: Error, request: ChatRequest | None, /) -> Reply:
         """Spoken, since a status may end the telephone call. But a platform that has no key, or whose
         requests cannot be understood, is one that somebody is setting up, and has to tell them."""
-        if error.status == 401 or (request is None and error.status < 500):
+        unread = request is None and error.type == "invalid_request_error"
+        if unread or error.status == 401:
             return Reply(body=dump(self.render_error(error)), status=error.status)
         head: Json = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -102,7 +103,8 @@ class VoiceWire(Wire):
                 media_type="text/event-stream",
                 headers={"cache-control": "no-store"},
             )
-        message = {"role": "assistant", "content": self._options.apology, "refusal": None}
+        content = "" if error.code == SUPERSEDED else self._options.apology
+        message = {"role": "assistant", "content": content, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
         told = {**head, "object": "chat.completion", "choices": [choice], "failure": failure(error)}
         return Reply(body=dump(told))

@@ -5,6 +5,9 @@ from gateway.events import Complete, Delta, Error, Event, Json, ToolCallReady, T
 from gateway.ports import Batch, Encoder
 from gateway.sse import DONE, dump, frame
 
+SUPERSEDED = "superseded"
+"""The code of what ends an answer whose caller has gone on talking: nobody wants to hear of that."""
+
 
 class VoiceEncoder(Encoder):
     """The chunks of one response: its role at once, then text, and one whole tool call in a chunk."""
@@ -42,7 +45,9 @@ class VoiceEncoder(Encoder):
                 return b"".join([self._finish(event.finish_reason), *last, DONE])
             case Error():
                 # A broken stream may end the telephone call, so that it ends well whatever happened.
-                apology = self._delta({"content": self._parting() + self._apology})
+                apology = b""
+                if event.code != SUPERSEDED:
+                    apology = self._delta({"content": self._parting() + self._apology})
                 return apology + self._finish("stop", failure=failure(event)) + DONE
             case _:
                 return b""

@@ -349,3 +349,18 @@ def test_who_sets_a_platform_up_is_told_what_is_wrong() -> None:
     reply = wire.refuse(InvalidRequest("No.", param="messages").event(), None)
     assert reply.status == 400
     assert json.loads(reply.body)["error"]["param"] == "messages"
+
+
+async def test_an_answer_that_nobody_waits_for_ends_without_a_word() -> None:
+    late = RateLimited("Newer.", code="superseded").event()
+    chunks = await said([Delta("Well, ")], [late])
+    assert text(chunks) == "Well, "
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    whole = json.loads(VoiceWire().refuse(late, parse(stream=False)).body)
+    assert whole["choices"][0]["message"]["content"] == ""
+
+
+def test_a_gateway_that_is_busy_says_so_before_it_has_read_a_request() -> None:
+    reply = VoiceWire().refuse(RateLimited("Too much.").event(), None)
+    assert reply.status == 200
+    assert reply.body.endswith(DONE)
