@@ -19,6 +19,7 @@ import orjson
 from sqlalchemy import Connection
 
 from gateway.records import ApiKey, UsageRow
+from keys import account
 from keys.columns import whole
 from keys.mirror import aside, layout, schema, tables
 from keys.mirror.aside import Aside
@@ -46,6 +47,10 @@ MOST_ROWS = 2_500
 MOST_KEYS = MOST_USERS = 500
 _ROTATED = "rotated"
 """In the state of a spreadsheet: the revision after which usage rows go to the next one."""
+_NOTICED = "noticed"
+"""In the state of a spreadsheet: the write of ours that this ledger did not know."""
+_DOUBTFUL = "doubtful"
+"""In the state of a spreadsheet: up to this revision, rows may be there without this ledger knowing."""
 NOBODY = "0" * 8
 """Who owns the first marker."""
 _LONGEST_QUERY = 6_000
@@ -161,7 +166,9 @@ class _Batch:
 
     def print(self) -> list[str]:
         """What tells it from others of the same size."""
-        return [row.id for row in self.sent] if self.again else [each[0] for each in self.aside]
+        if self.again:
+            return [row.id for row in self.sent]
+        return [str(len(self.sent)), *(each[0] for each in self.aside)]
 
 
 @dataclass(slots=True)
@@ -264,6 +271,7 @@ class Flusher:
             self._repair(snapshot, stored, rows, int(state.get("number", "0")))
             return True
         self._notice_births(snapshot, state)
+        self._notice_copy(snapshot, state)
         if stored and stored[-1].effects.upto > upto:
             rows = [row for row in rows if row[0] <= stored[-1].effects.upto]
         elif not (stored or rows or again or unlisted or homeless):
@@ -271,16 +279,21 @@ class Flusher:
         if again:
             batch = _Batch((), upto, again, again=True)
         else:
-            batch = self._batch(rows, upto, usage=_ROTATED not in state)
+            doubtful = upto < int(state.get(_DOUBTFUL, "0"))
+            there = self._present(snapshot, [row for _, row in rows]) if doubtful else set()
+            batch = self._batch(rows, upto, there, usage=_ROTATED not in state)
         return self._flush(snapshot, stored, batch, unlisted)
 
-    def _batch(self, rows: Sequence[Row], upto: int, *, usage: bool) -> _Batch:
+    def _batch(self, rows: Sequence[Row], upto: int, there: set[str], *, usage: bool) -> _Batch:
+        """`there` are ids of rows that the spreadsheet has already."""
         if not usage:
             return _Batch(rows, upto, ())
         left_out = [
-            (row.id, row.email, reason) for _, row in rows if (reason := self._aside.reason(row))
+            (row.id, row.email, reason)
+            for _, row in rows
+            if row.id not in there and (reason := self._aside.reason(row))
         ]
-        ids = {each[0] for each in left_out}
+        ids = there | {each[0] for each in left_out}
         return _Batch(rows, upto, [row for _, row in rows if row.id not in ids], left_out)
 
     def _more(self, connection: Connection) -> tuple[list[tuple[ApiKey, bytes]], bool]:
@@ -563,6 +576,32 @@ class Flusher:
                 )
                 raise _Moved
 
+    def _notice_copy(self, snapshot: Snapshot, state: Mapping[str, str]) -> None:
+        """A write of ours that we do not know was made by the ledger that this one is a copy of."""
+        topic = f"copy {self.book.id}"
+        known = int(state.get("number", "0"))
+        ours = [mark.number for mark in snapshot.marks if mark.owner == self._owner]
+        if max(ours, default=0) > known and state.get(_NOTICED) != str(max(ours)):
+            text = (
+                f"the spreadsheet {self.book.id} has write {max(ours)} of this very ledger, which knows"
+                f" none after {known}: it was restored from an older copy, or another gateway runs"
+                " with a copy of it. What was made meanwhile is in the spreadsheet only;"
+                " `sluice sheets reconcile` names it, and ends this notice"
+            )
+            logger.error("%s", text)
+
+            def note(connection: Connection) -> None:
+                doubtful = str(account.last_revision(connection))
+                told = {tables.RESTORED: text, _DOUBTFUL: doubtful, _NOTICED: str(max(ours))}
+                tables.set_state(connection, self.book.id, told)
+
+            self.book.change(note)
+            raise _Moved
+        if text := state.get(tables.RESTORED, ""):
+            self.book.alarms.raise_(topic, text)
+        else:
+            self.book.alarms.clear(topic)
+
     def foundation(
         self, snapshot: Snapshot, number: int = 0, *, init: bool = True
     ) -> Iterator[Request]:
@@ -599,22 +638,27 @@ class Flusher:
 
     def _landed(self, snapshot: Snapshot, flush: Flush, rows: Sequence[Row]) -> bool:
         """Whether the rows of a flush are in the spreadsheet, where no marker tells it any more."""
-        sent: dict[str, set[str]] = {}
         if again := flush.effects.again:
             with self.book.reading() as connection:
-                rows = [(0, row) for row in tables.usage_of(connection, again)]
-        for revision, row in rows:
-            if revision <= flush.effects.upto:
-                sent.setdefault(row.email, set()).add(row.id)
-        for email, ids in sent.items():
+                sent = tables.usage_of(connection, again)
+        else:
+            sent = [row for revision, row in rows if revision <= flush.effects.upto]
+        return bool(self._present(snapshot, sent))
+
+    def _present(self, snapshot: Snapshot, rows: Sequence[UsageRow]) -> set[str]:
+        """Ids of those rows that are in the tabs of their users, wherever there."""
+        wanted: dict[str, set[str]] = {}
+        for row in rows:
+            wanted.setdefault(row.email, set()).add(row.id)
+        found: set[str] = set()
+        for email, ids in wanted.items():
             tab = snapshot.user_tab(email)
             if tab is None:
                 continue
             last = layout.letters(max(0, tab.columns - 1))
             block = self._read([layout.quoted(tab.title, f"A:{last}")])[0]
-            if any(str(cell) in ids for line in block for cell in line):
-                return True
-        return False
+            found |= ids.intersection(str(cell) for line in block for cell in line)
+        return found
 
     # Building a body.
 

@@ -149,7 +149,7 @@ class SheetsMirror(Mirror):
             states = [tables.state(connection, each.book.id) for each in self._flushers]
             upto = max(int(state.get("upto", "0")) for state in states)
             backlog = tables.backlog(connection, upto)
-            aside = sum(aside.count(connection, each.book.id) for each in self._flushers)
+            refused = sum(aside.count(connection, each.book.id) for each in self._flushers)
         flushed = max(
             (
                 datetime.fromisoformat(state[tables.FLUSHED])
@@ -162,8 +162,8 @@ class SheetsMirror(Mirror):
             "state": "unknown",
             "last_flush": _told(flushed),
             "backlog_rows": backlog,
-            "quarantined_rows": aside,
-            "problems": [],
+            "quarantined_rows": refused,
+            "problems": [state[tables.RESTORED] for state in states if tables.RESTORED in state],
         }
 
     def init(self) -> Iterator[str]:
