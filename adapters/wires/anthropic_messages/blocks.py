@@ -4,6 +4,7 @@ A stream of Anthropic's never has two blocks open at once, while a model may wri
 by side: what comes while a client's call is being written waits for its end.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TypeAlias, assert_never
 
@@ -71,12 +72,19 @@ class Blocks:
     """The client's call that is being written."""
     _written: bool = False
     """Whether any of its arguments are."""
-    _waiting: list[Event] = field(default_factory=list)
+    _waiting: deque[list[Event]] = field(default_factory=deque)
+    """What came meanwhile, in order; all that belongs to one call is together."""
+    _waiting_calls: dict[str, list[Event]] = field(default_factory=dict)
     _ours: dict[str, _Ours] = field(default_factory=dict)
 
     def take(self, event: Event) -> list[Step]:
         steps: list[Step] = []
-        self._take(event, steps)
+        if self.kind != "tool_use":
+            self._take(event, steps)
+        elif not self._continue(event, steps):
+            self._wait(event)
+        elif self.kind is None:
+            self._resume(steps)
         return steps
 
     def close(self, *, refused: bool) -> list[Step]:
@@ -91,9 +99,6 @@ class Blocks:
         return steps
 
     def _take(self, event: Event, steps: list[Step]) -> None:
-        if self.kind == "tool_use" and not self._continue(event, steps):
-            self._waiting.append(event)
-            return
         match event:
             case Delta():
                 if event.text:
@@ -138,15 +143,29 @@ class Blocks:
                     # SDKs fail on what is no JSON.
                     self._arguments(dump(read_input(event.arguments)).decode(), steps)
                 self._stop(steps)
-                self._resume(steps)
             case _:
                 return False
         return True
 
+    def _wait(self, event: Event) -> None:
+        match event:
+            case ToolCallStart(executor="client"):
+                self._waiting_calls[event.call_id] = [event]
+                self._waiting.append(self._waiting_calls[event.call_id])
+            case ToolCallDelta() | ToolCallReady() if event.call_id in self._waiting_calls:
+                self._waiting_calls[event.call_id].append(event)
+            case _:
+                self._waiting.append([event])
+
     def _resume(self, steps: list[Step]) -> None:
-        waiting, self._waiting = self._waiting, []
-        for event in waiting:
-            self._take(event, steps)
+        """Goes on until a call is open again that is not whole yet."""
+        while self._waiting and self.kind != "tool_use":
+            first, *rest = self._waiting.popleft()
+            self._take(first, steps)
+            for event in rest:
+                self._continue(event, steps)
+            if isinstance(first, ToolCallStart):
+                self._waiting_calls.pop(first.call_id, None)
 
     def _arguments(self, text: str, steps: list[Step]) -> None:
         self._written = True

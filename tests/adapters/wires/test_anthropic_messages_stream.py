@@ -217,6 +217,15 @@ def test_calls_that_are_written_side_by_side_come_one_after_the_other() -> None:
     ]
 
 
+def test_very_many_calls_side_by_side_are_written_in_their_order() -> None:
+    names = [f"c{number}" for number in range(2000)]
+    told: list[Event] = [ToolCallStart(name, "locate") for name in names]
+    told += [ToolCallDelta(name, part) for part in ('{"city":', '"Oslo"}') for name in names]
+    told += [ToolCallReady(name, '{"city":"Oslo"}') for name in reversed(names)]
+    blocks = whole(*told, Complete("tool_calls"))["content"]
+    assert blocks == [used(name, "locate", city="Oslo") for name in names]
+
+
 def test_a_call_that_is_told_whole_is_written_in_one_piece() -> None:
     told = [ToolCallStart("a", "locate"), ToolCallReady("a", '{"city":"Oslo"}')]
     assert content(*told) == [used("a", "locate", city="Oslo")]
