@@ -256,6 +256,7 @@ class Flusher:
             if self._follows is None or _ROTATED not in state:
                 rows = _few_users(tables.usage_after(connection, upto, self._most))
             unlisted, homeless = self._more(connection)
+            self._tell_copy(state)
             self.figures.backlog = tables.backlog(connection, upto) if rows else 0
             self._count_aside(connection)
             again: Sequence[UsageRow] = ()
@@ -578,7 +579,6 @@ class Flusher:
 
     def _notice_copy(self, snapshot: Snapshot, state: Mapping[str, str]) -> None:
         """A write of ours that we do not know was made by the ledger that this one is a copy of."""
-        topic = f"copy {self.book.id}"
         known = int(state.get("number", "0"))
         ours = [mark.number for mark in snapshot.marks if mark.owner == self._owner]
         if max(ours, default=0) > known and state.get(_NOTICED) != str(max(ours)):
@@ -597,6 +597,10 @@ class Flusher:
 
             self.book.change(note)
             raise _Moved
+
+    def _tell_copy(self, state: Mapping[str, str]) -> None:
+        """For as long as nobody has reconciled."""
+        topic = f"copy {self.book.id}"
         if text := state.get(tables.RESTORED, ""):
             self.book.alarms.raise_(topic, text)
         else:
