@@ -1,5 +1,6 @@
 """Log lines: one JSON object each, with the id of the call they belong to. Never a key or a prompt."""
 
+import functools
 import logging
 import logging.config
 import sys
@@ -19,6 +20,8 @@ _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "c
 """Attributes that every record has; whatever else there is was given by `extra`."""
 
 _LONGEST = 8192
+_SHORT = 64
+"""Most of what is logged is: names of models and providers, ids, statuses, again and again."""
 
 _TALKATIVE = (
     "openai",
@@ -69,12 +72,12 @@ def _line(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, 
         "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": conceal(record.getMessage())[:_LONGEST],
+        "message": _shown(record.getMessage())[:_LONGEST],
     }
     if (request_id := _request_id.get()) is not None:
         line["request_id"] = request_id
     line |= {
-        name: conceal(value) if isinstance(value, str) else value
+        name: _shown(value) if isinstance(value, str) else value
         for name, value in record.__dict__.items()
         if name not in _OWN
     }
@@ -83,8 +86,19 @@ def _line(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, 
     return line
 
 
+def _shown(text: str) -> str:
+    return _conceal_short(text) if len(text) <= _SHORT else conceal(text)
+
+
+_conceal_short = functools.lru_cache(1024)(conceal)
+"""The search took a third of the time of a line."""
+
+
 def configure(level: str, form: Literal["json", "text"]) -> None:
     """All log lines of the process, those of uvicorn and the SDKs included, go to stderr like this."""
+    # Our lines do not say where in the code they come from, which costs more than all the rest.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()

@@ -2,9 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import TypeVar
 
 from gateway.errors import GatewayError, InternalError, ProviderTruncated
 from gateway.events import (
@@ -23,8 +22,6 @@ from gateway.ports import Batch, Encoder, Engine, Events, Interceptor
 from gateway.records import Call
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 def run(call: Call, engine: Engine, interceptors: Sequence[Interceptor]) -> Events:
@@ -133,30 +130,38 @@ class Delivery:
         if self._interruption is not None:
             return self._interrupted()
         pending = self._pending = asyncio.ensure_future(anext(self._events))
-        if await self._interruptible(asyncio.wait((pending,), timeout=wait)) is None:
+        task = self._waiting = asyncio.current_task()
+        try:
+            await asyncio.wait((pending,), timeout=wait)
+        except asyncio.CancelledError:
+            self._heed(task)
             return self._interrupted()
-        return await self._next() if pending.done() else None
+        finally:
+            self._waiting = None
+        return await self._next(task) if pending.done() else None
 
     async def frames(self, encoder: Encoder, first: Batch | None) -> AsyncGenerator[bytes, None]:
         """The answer's bytes. Whole frames only, so that a heartbeat may go between any two."""
         async with aclosing(self._events):
             if opening := encoder.begin():
                 yield opening
-            batch = first or await self._next()
+            task = asyncio.current_task()
+            batch = first or await self._next(task)
             while not self._abandoned:
                 if data := encoder.encode(batch):
                     yield data
                 if isinstance(batch[-1], Complete | Error):
                     self._close(batch[-1])
                     return
-                batch = await self._next()
+                batch = await self._next(task)
 
     async def collect(self) -> Outcome:
         """The whole answer."""
         outcome = Outcome()
         async with aclosing(self._events):
+            task = asyncio.current_task()
             while outcome.end is None:
-                outcome.feed(await self._next())
+                outcome.feed(await self._next(task))
         self._close(outcome.end)
         return outcome
 
@@ -179,24 +184,24 @@ class Delivery:
             await asyncio.wait((self._pending,))
         await self._events.aclose()
 
-    async def _next(self) -> Batch:
+    async def _next(self, task: asyncio.Task[object] | None) -> Batch:
+        """`task`: the present one, which does not change within an answer."""
         if self._interruption is not None:
             return self._interrupted()
         pending, self._pending = self._pending, None
-        batch = await self._interruptible(anext(self._events) if pending is None else pending)
-        return self._interrupted() if batch is None else batch
-
-    async def _interruptible(self, step: Awaitable[T]) -> T | None:
-        """The result of `step`, or None when it was cancelled by an interruption."""
-        task = self._waiting = asyncio.current_task()
+        self._waiting = task
         try:
-            return await step
+            return await (anext(self._events) if pending is None else pending)
         except asyncio.CancelledError:
-            if self._interruption is None or task is None or task.uncancel():
-                raise
-            return None
+            self._heed(task)
+            return self._interrupted()
         finally:
             self._waiting = None
+
+    def _heed(self, task: asyncio.Task[object] | None) -> None:
+        """Called on cancellation: raises it again if it was not meant as an interruption."""
+        if self._interruption is None or task is None or task.uncancel():
+            raise
 
     def _interrupted(self) -> Batch:
         if self._interruption is None:

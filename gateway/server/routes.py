@@ -37,6 +37,7 @@ from gateway.server.interceptors.meter import Meter
 from gateway.server.interceptors.notifications import show_tools
 from gateway.server.operations import Operation, listing, operation, thing
 from gateway.server.pipeline import Delivery, run
+from gateway.server.presence import Presence
 from gateway.server.report import row_fields
 from gateway.server.service import Service
 from gateway.server.stream import CallStream
@@ -239,10 +240,11 @@ class _Exchange:
         delivery = Delivery(run(call, self._service.engine, interceptors), note)
         with self._service.calls.track(LiveCall(account, delivery)):
             try:
-                if call.request.stream:
-                    await self._stream(call, account, delivery, scope, receive, send)
-                else:
-                    await self._collect(call, account, delivery, scope, receive, send)
+                async with Presence(receive, delivery.abandon) as client:
+                    if call.request.stream:
+                        await self._stream(call, account, delivery, client, scope, receive, send)
+                    else:
+                        await self._collect(call, account, delivery, scope, receive, send)
             except body.ClientGone:
                 pass
             except Exception:
@@ -259,6 +261,7 @@ class _Exchange:
         call: Call,
         account: Account,
         delivery: Delivery,
+        client: Presence,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -266,7 +269,7 @@ class _Exchange:
         patience, heartbeat = self._wire.patience, self._wire.heartbeat
         if patience is None:
             patience = self._settings.first_event_wait
-        first = await unless_gone(receive, delivery.first(patience))
+        first = await delivery.first(patience)
         if first is not None and isinstance(first[0], Error):
             account.meter.end = first[0]
             await self._refusal(account, first[0], call.request, call)(scope, receive, send)
@@ -277,7 +280,7 @@ class _Exchange:
             headers=self._reply_headers(call),
             heartbeat=min(self._settings.heartbeat, heartbeat or self._settings.heartbeat),
             send_timeout=self._settings.send_timeout,
-            on_disconnect=delivery.abandon,
+            drop=client.dismiss,
             finished=lambda: delivery.delivered,
         )
         await response(scope, receive, send)
@@ -291,7 +294,7 @@ class _Exchange:
         receive: Receive,
         send: Send,
     ) -> None:
-        outcome = await unless_gone(receive, delivery.collect())
+        outcome = await delivery.collect()
         if isinstance(outcome.end, Error):
             await self._refusal(account, outcome.end, call.request, call)(scope, receive, send)
             return
@@ -355,25 +358,9 @@ def log_row(row: UsageRow) -> None:
 
 
 async def unless_gone(receive: Receive, step: Awaitable[T]) -> T:
-    """The result of `step`; cancels it and raises `ClientGone` when the client leaves before. A server
-    tells nobody that a client left: somebody has to listen. The request must have been read."""
-    work = asyncio.ensure_future(step)
-    watch = asyncio.ensure_future(_disconnect(receive))
-    try:
-        await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        raise body.ClientGone
-    finally:
-        watch.cancel()
-        if not work.done():
-            work.cancel()
-            await asyncio.wait((work,))
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    """The result of `step`; cancels it and raises `ClientGone` when the client leaves before."""
+    async with Presence(receive):
+        return await step
 
 
 def failure(reply: Reply, error: Error, headers: Mapping[str, str]) -> Response:

@@ -8,7 +8,6 @@ from contextlib import aclosing
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.server.presence import Presence
 from gateway.sse import HEARTBEAT
 
 log = logging.getLogger(__name__)
@@ -40,13 +39,14 @@ class CallStream(EventSourceResponse):
         headers: Mapping[str, str],
         heartbeat: float,
         send_timeout: float,
-        on_disconnect: Callable[[], None],
+        drop: Callable[[], None],
         finished: Callable[[], bool],
     ) -> None:
-        """`finished`: whether the last frame is out, after which nothing may come."""
+        """`drop` ends the request of a client that does not read. `finished`: whether the last frame is
+        out, after which nothing may come."""
         super().__init__(frames, headers=headers, ping=heartbeat, send_timeout=send_timeout)
         self._frames = frames
-        self._on_disconnect = on_disconnect
+        self._drop = drop
         self._finished = finished
         self._heartbeat = heartbeat
         self._patience = send_timeout
@@ -56,19 +56,16 @@ class CallStream(EventSourceResponse):
         self._beat: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Raises `ClientGone`."""
-        async with Presence(receive, self._on_disconnect) as client:
-            self._send = send
-            self._drop = client.dismiss
-            self._abort = scope.get("extensions", {}).get(ABORT)
-            self._loop = asyncio.get_running_loop()
-            self._since = self._loop.time()
-            self._look()
-            try:
-                await self._deliver()
-            finally:
-                self._timer.cancel()
-                self._stop_beat()
+        self._send = send
+        self._abort = scope.get("extensions", {}).get(ABORT)
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._look()
+        try:
+            await self._deliver()
+        finally:
+            self._timer.cancel()
+            self._stop_beat()
 
     async def _deliver(self) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}

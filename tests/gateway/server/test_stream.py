@@ -8,6 +8,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from gateway.server.body import ClientGone
+from gateway.server.presence import Presence
 from gateway.server.stream import ABORT, CallStream
 from gateway.sse import HEARTBEAT
 
@@ -56,18 +57,19 @@ class Server:
         on_disconnect: Callable[[], None] = lambda: None,
         finished: Callable[[], bool] = lambda: False,
     ) -> None:
-        response = CallStream(
-            frames,
-            headers={"x-request-id": "r"},
-            heartbeat=heartbeat,
-            send_timeout=send_timeout,
-            on_disconnect=on_disconnect,
-            finished=finished,
-        )
         others = asyncio.all_tasks()
         async with asyncio.timeout(20):
             try:
-                await response(self.scope, self.receive, self.send)
+                async with Presence(self.receive, on_disconnect) as client:
+                    response = CallStream(
+                        frames,
+                        headers={"x-request-id": "r"},
+                        heartbeat=heartbeat,
+                        send_timeout=send_timeout,
+                        drop=client.dismiss,
+                        finished=finished,
+                    )
+                    await response(self.scope, self.receive, self.send)
             finally:
                 await asyncio.sleep(0)
                 left = asyncio.all_tasks() - others
