@@ -4,6 +4,7 @@ own tools said between them, which clients see in part or not at all."""
 from collections.abc import Sequence
 from typing import assert_never
 
+from gateway.engine.loop import WARNING
 from gateway.events import (
     Citation,
     Complete,
@@ -31,6 +32,7 @@ class Transcript:
         self._rounds: list[_Round] = [_Round()]
         self._owners: dict[str, _Round] = {}
         """The rounds of the calls that belong into a history. A provider keeps its own to itself."""
+        self._servers: dict[str, str] = {}
 
     def feed(self, batch: Batch) -> None:
         for event in batch:
@@ -55,10 +57,15 @@ class Transcript:
                 if event.executor != "provider":
                     self._owners[event.call_id] = self._round()
                     self._owners[event.call_id].names[event.call_id] = event.name
+                    if event.server is not None:
+                        self._servers[event.call_id] = event.server
             case ToolCallReady() if event.call_id in self._owners:
                 self._owners[event.call_id].arguments[event.call_id] = event.arguments
             case ToolCallResult() if event.call_id in self._owners:
                 result = event.output or event.status
+                if (server := self._servers.get(event.call_id)) is not None:
+                    # Later rounds do not know any more whether somebody trusts it.
+                    result = f"{WARNING.format(server=server)}\n\n{result}"
                 self._owners[event.call_id].results[event.call_id] = result
             case ToolCallReady() | ToolCallResult():
                 pass
