@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeAlias, assert_never
 
 import orjson
 
+from adapters.wires.openai_responses.items import SERVER_LABEL
 from adapters.wires.openai_responses.request import ResponsesRequest
 from adapters.wires.openai_responses.sealed import seal
 from gateway.events import (
@@ -32,9 +33,6 @@ from gateway.records import Call, Dialect
 
 Change: TypeAlias = dict[str, object]
 """An event of OpenAI's stream, but for its number in it."""
-
-SERVER_LABEL = "sluice"
-"""The MCP server that the gateway's own tools seem to be of."""
 
 _SEARCH = "web_search"
 
