@@ -7,6 +7,7 @@ accounted, and the same probe is the same bytes each time.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
@@ -20,9 +21,9 @@ from gateway import events
 from gateway.errors import InvalidRequest, UnknownProbe
 from gateway.events import Complete, Delta, Error, Event, Json, Step, StepStart, Usage
 from gateway.outcome import Outcome
-from gateway.ports import Wire
+from gateway.ports import Events, Wire
 from gateway.records import ApiKey, Call, Dialect
-from gateway.request import ChatRequest
+from gateway.request import ChatRequest, Notice
 from gateway.server import body
 from gateway.server.auth import authenticate
 from gateway.server.operations import Operation, listing, operation
@@ -92,8 +93,22 @@ def _value(name: str, value: object) -> object:
             return value
 
 
+async def perform(wire: Wire, call: Call, told: Sequence[Event]) -> list[Event]:
+    """A probe's events as the wire is to write them."""
+    stream = _replay(told)
+    for interceptor in reversed(wire.interceptors(call)):
+        stream = interceptor(call, stream)
+    async with aclosing(stream):
+        return [event async for batch in stream for event in batch]
+
+
+async def _replay(told: Sequence[Event]) -> Events:
+    for event in told:
+        yield (event,)
+
+
 def render_stream(wire: Wire, call: Call, told: Sequence[Event]) -> bytes:
-    """All bytes of a probe's stream."""
+    """All bytes of a stream of what was performed."""
     encoder = wire.encoder(call)
     return encoder.begin() + b"".join([encoder.encode((event,)) for event in told])
 
@@ -169,7 +184,7 @@ class Conformance:
         if wire is None:
             raise _choose("wire", self._wires)
         call = probe.call(key, _dialect(asked.get("dialect", Dialect.NAMED)))
-        data = render_stream(wire, call, probe.events)
+        data = render_stream(wire, call, await perform(wire, call, probe.events))
         if asked.get("comments", "0") != "0":
             data = HEARTBEAT + data.replace(b"\n\n", b"\n\n" + HEARTBEAT)
         cut = _number(asked, "cut", default=len(data) or 1, least=1, most=1 << 30)
@@ -202,15 +217,20 @@ class Conformance:
             limit=self._service.settings.max_body,
             timeout=self._service.settings.body_timeout,
         )
-        asked = wire.parse(body.parse(data), len(data))
+        try:
+            asked = wire.parse(body.parse(data), len(data))
+        except Notice as notice:
+            return json_response(notice.reply)
         call = probe.call(key, _dialect(request.headers.get("x-tool-notifications", "named")))
         call = replace(call, request=replace(call.request, include_usage=asked.include_usage))
-        outcome = probe.outcome()
-        heard = [event for event in probe.events if not isinstance(event, StepStart)]
+        told = await perform(wire, call, probe.events)
+        outcome = Outcome()
+        outcome.feed(told)
+        heard = [event for event in told if not isinstance(event, StepStart)]
         if isinstance(outcome.end, Error) and (not asked.stream or heard[0] is outcome.end):
             return failure(wire.refuse(outcome.end, asked), outcome.end, {})
         if asked.stream:
-            stream = render_stream(wire, call, probe.events)
+            stream = render_stream(wire, call, told)
             return _streamed(wire, call, _pieces(stream, len(stream) or 1, 0))
         return Response(dump(wire.render(call, outcome)), media_type="application/json")
 

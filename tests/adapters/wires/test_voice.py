@@ -1,7 +1,7 @@
 """Requests of voice platforms as they were recorded, and what is said to them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,8 @@ from gateway.events import (
     Usage,
 )
 from gateway.outcome import Outcome
-from gateway.request import Notice
+from gateway.request import ChatRequest, Notice
+from gateway.server.conformance import Probe, catalogue
 from gateway.sse import DONE
 from tests.samples import a_call, a_key, a_request, drain, stream_of
 
@@ -229,7 +230,13 @@ async def said(
     *batches: Sequence[Event], config: dict[str, object] | None = None, **request: object
 ) -> list[dict[str, Any]]:
     """The chunks of a stream."""
-    wire, call = VoiceWire(config or {}), a_call(a_request(**request))
+    return await chunks_of(batches, config or {}, a_request(**request))
+
+
+async def chunks_of(
+    batches: Sequence[Sequence[Event]], config: dict[str, object], request: ChatRequest
+) -> list[dict[str, Any]]:
+    wire, call = VoiceWire(config), a_call(request)
     events: Any = stream_of(batches)
     for interceptor in reversed(wire.interceptors(call)):
         events = interceptor(call, events)
@@ -364,3 +371,29 @@ def test_a_gateway_that_is_busy_says_so_before_it_has_read_a_request() -> None:
     reply = VoiceWire().refuse(RateLimited("Too much.").event(), None)
     assert reply.status == 200
     assert reply.body.endswith(DONE)
+
+
+@pytest.mark.parametrize("probe", catalogue().values(), ids=lambda probe: probe.name)
+async def test_whatever_an_engine_says_is_chunks_of_speech(
+    probe: Probe, valid: Callable[[str, object], None]
+) -> None:
+    chunks = await chunks_of([[event] for event in probe.events], {}, probe.request)
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    for chunk in chunks:
+        valid("CreateChatCompletionStreamResponse", chunk)
+        assert "error" not in chunk
+        assert "tool_notification" not in chunk
+    assert {field for choice in choices for field in choice["delta"]} <= {
+        "role",
+        "content",
+        "tool_calls",
+    }
+    assert {choice["index"] for choice in choices} == {0}
+    assert [choice["finish_reason"] is not None for choice in choices] == [
+        *[False] * (len(choices) - 1),
+        True,
+    ]
+    calls = [call for choice in choices for call in choice["delta"].get("tool_calls", [])]
+    assert [call["index"] for call in calls] == list(range(len(calls)))
+    assert all(len(choice["delta"].get("tool_calls", [0])) == 1 for choice in choices)
+    assert all(json.loads(call["function"]["arguments"]) is not None for call in calls)
