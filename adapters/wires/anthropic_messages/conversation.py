@@ -273,8 +273,10 @@ class _Said:
             row["tool_calls"] = self.calls
         if self.thoughts:
             row["reasoning_details"] = self.thoughts
-            if thinking := "".join(thought.get("text", "") for thought in self.thoughts):
-                row["reasoning_content"] = thinking
+            # What is signed is Anthropic's, and nobody else wants it back.
+            unsigned = [each["text"] for each in self.thoughts if each.keys() == {"text"}]
+            if unsigned:
+                row["reasoning_content"] = "".join(unsigned)
         if native:
             row[NATIVE] = self.blocks
         return row
