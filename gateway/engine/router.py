@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import TimeLimits
-from gateway.engine.tools.tool import Tool, Toolbox
+from gateway.engine.tools.tool import Source, Tool
 from gateway.errors import UnknownModel
 from gateway.ports import Engine, Provider
 from gateway.records import Dialect
@@ -29,7 +29,7 @@ class Upstream:
     """When its models are asked after others; None to keep the settings' order whatever happens."""
     tools: tuple[Tool, ...] = ()
     """Offered to its models when they are asked for by `provider/model`."""
-    boxes: tuple[Toolbox, ...] = ()
+    sources: tuple[Source, ...] = ()
     """The same, as far as they have any at the time."""
 
 
@@ -52,7 +52,7 @@ class Route:
     engine: Engine | None = None
     """Answers instead of the tool loop."""
     tools: tuple[Tool, ...] = ()
-    boxes: tuple[Toolbox, ...] = ()
+    sources: tuple[Source, ...] = ()
     """Whose tools are offered as well, as far as they have any at the time."""
     system: str | None = None
     dialect: Dialect | None = None
@@ -68,7 +68,7 @@ class Route:
 
     def offers(self) -> Sequence[Tool]:
         """The tools that its models may call now."""
-        return [*self.tools, *(tool for box in self.boxes for tool in box.tools())]
+        return [*self.tools, *(tool for source in self.sources for tool in source.tools())]
 
     def admits(self, tier: str) -> bool:
         return self.tiers is None or tier in self.tiers
@@ -119,7 +119,7 @@ class Router:
                 name=name,
                 targets=(Target(upstream, model),),
                 tools=upstream.tools,
-                boxes=upstream.boxes,
+                sources=upstream.sources,
                 owner=provider,
             )
         raise UnknownModel(

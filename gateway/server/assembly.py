@@ -10,7 +10,7 @@ from gateway.engine.loop import ToolLoop
 from gateway.engine.router import Route, Router, Target, Upstream
 from gateway.engine.several import Several
 from gateway.engine.switch import Switch, stand_in
-from gateway.engine.tools.tool import Tool, Toolbox
+from gateway.engine.tools.tool import Source, Tool, Toolbox
 from gateway.engine.turns import Turns
 from gateway.errors import UnknownModel
 from gateway.ports import Engine, Interceptor, Provider, Wire
@@ -135,14 +135,14 @@ def _upstream(
         provider = make(name, row.own())
     except ValueError as error:
         raise SettingsError(f"{field}: {error}") from None
-    plain, boxes = _offered(f"{field}.tools", tools, row.tools)
+    plain, sources = _offered(f"{field}.tools", tools, row.tools)
     return Upstream(
         provider=provider,
         limits=TimeLimits(**row.timeout.model_dump()),
         retries=row.retries,
         breaker=BreakerRules(**row.breaker.model_dump()) if row.breaker is not None else None,
         tools=plain,
-        boxes=boxes,
+        sources=sources,
     )
 
 
@@ -172,7 +172,7 @@ def _routes(
                     name=bare,
                     targets=target,
                     tools=upstream.tools,
-                    boxes=upstream.boxes,
+                    sources=upstream.sources,
                     owner=name,
                 )
                 routes.setdefault(bare, route)
@@ -211,13 +211,13 @@ def _route(
     if row.engine is not None:
         engine, kind = _engine(name, row.engine, place)
         own = (stand_in(name, kind, row.timeout),)
-    plain, boxes = _offered(f"{place}: models.{name}.tools", tools, row.tools)
+    plain, sources = _offered(f"{place}: models.{name}.tools", tools, row.tools)
     return Route(
         name=name,
         targets=own,
         engine=engine,
         tools=plain,
-        boxes=boxes,
+        sources=sources,
         system=row.system,
         dialect=row.notifications,
         title=row.name,
@@ -236,13 +236,18 @@ def _engine(name: str, spec: str, place: str) -> tuple[Engine, str]:
 
 def _offered(
     field: str, there: Mapping[str, Tool | Toolbox], names: Iterable[str]
-) -> tuple[tuple[Tool, ...], tuple[Toolbox, ...]]:
-    """Tools by their names, and those boxes of them whose names are there."""
-    picked = _pick(field, there, names)
-    return (
-        tuple(tool for tool in picked if not isinstance(tool, Toolbox)),
-        tuple(tool for tool in picked if isinstance(tool, Toolbox)),
-    )
+) -> tuple[tuple[Tool, ...], tuple[Source, ...]]:
+    """Tools by their names, and boxes of them, or single tools of these, that are there at times."""
+    plain: list[Tool] = []
+    sources: list[Source] = []
+    for name in names:
+        single = None if name in there else toolbox.single(name, there)
+        found = single or _pick(field, there, [name])[0]
+        if isinstance(found, Toolbox | toolbox.Single):
+            sources.append(found)
+        else:
+            plain.append(found)
+    return tuple(plain), tuple(sources)
 
 
 def _pick(field: str, there: Mapping[str, T], names: Iterable[str]) -> list[T]:

@@ -1,15 +1,19 @@
 """Tools from the rows of `tools` in `sluice.yaml`, of whatever type they are."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from gateway.engine.tools import builtin, fields
 from gateway.engine.tools.http import HttpTool
 from gateway.engine.tools.pins import Pins
 from gateway.engine.tools.python import PythonTool
-from gateway.engine.tools.tool import Tool, Toolbox
+from gateway.engine.tools.tool import Source, Tool, Toolbox
 from gateway.server import plugins
 from gateway.server.settings import Settings, SettingsError
+
+log = logging.getLogger(__name__)
 
 _TYPES = (*builtin.TYPES, "http", "mcp", "python")
 
@@ -44,6 +48,36 @@ def make(settings: Settings) -> dict[str, Tool | Toolbox]:
                     f"{settings.config}: tools.{name}: names with {box}_ are those of the tools of {box!r}"
                 )
     return tools
+
+
+@dataclass(slots=True)
+class Single(Source):
+    """One tool of a box, for a model that is not to have all of them."""
+
+    box: Toolbox
+    name: str
+    missed: bool = False
+
+    def tools(self) -> Sequence[Tool]:
+        there = self.box.tools()
+        found = [tool for tool in there if tool.name == self.name]
+        if there and not found and not self.missed:
+            self.missed = True
+            log.warning(
+                "a model is to have %s, which %s does not offer; it offers %s",
+                self.name,
+                self.box.name,
+                ", ".join(tool.name for tool in there),
+            )
+        return found
+
+
+def single(name: str, tools: Mapping[str, Tool | Toolbox]) -> Single | None:
+    """The tool of a box that `name` would be: which tools it has is known only later."""
+    for box in tools.values():
+        if isinstance(box, Toolbox) and name.startswith(f"{box.name}_"):
+            return Single(box, name)
+    return None
 
 
 def _make(name: str, kind: str, config: Mapping[str, object], pins: Pins) -> Tool | Toolbox:

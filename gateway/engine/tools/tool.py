@@ -71,15 +71,20 @@ class Foreign(Protocol):
     """Whether models may take its results as they are, without the words that warn of them."""
 
 
-@runtime_checkable
-class Toolbox(Protocol):
-    """Tools that come and go while the gateway runs, as those of a server elsewhere do."""
-
-    name: str
+class Source(Protocol):
+    """Tools that come and go while the gateway runs."""
 
     def tools(self) -> Sequence[Tool]:
-        """Those there are at present, their names beginning with the box's and an underscore."""
+        """Those there are at present."""
         ...
+
+
+@runtime_checkable
+class Toolbox(Source, Protocol):
+    """A source that has to be started, as a server elsewhere has. Names of its tools begin with its own
+    and an underscore."""
+
+    name: str
 
     def status(self) -> Mapping[str, object]:
         """`state` (starting, up, down) and figures, for everybody to see; JSON. Does no I/O."""

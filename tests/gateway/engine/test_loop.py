@@ -336,7 +336,7 @@ async def test_tools_of_a_box_are_offered_while_they_are_there() -> None:
     model = ScriptedModel(says("done"))
     box = Box(ScriptedTool(name="wiki_look"))
     target = Target(Upstream(provider=model, retries=0), "big")
-    route = Route(name="m", targets=(target,), tools=(ScriptedTool(),), boxes=(box,))
+    route = Route(name="m", targets=(target,), tools=(ScriptedTool(),), sources=(box,))
     loop = ToolLoop(Router({}, [route]), Turns(), LoopLimits())
     await _answer(loop)
     assert list(map(function_name, model.requests[0].tools)) == ["look", "wiki_look"]

@@ -19,6 +19,7 @@ def config(folder: Path, *mode: str) -> str:
     args = json.dumps([str(PROGRAM), str(folder), *mode])
     return f"""
 providers: {{ demo: {{ type: demo, models: [demo-fast], tools: [wiki] }} }}
+models: {{ one: {{ targets: [demo/demo-fast], tools: [wiki_echo] }} }}
 tools:
   wiki: {{ type: mcp, command: "{sys.executable}", args: {args}, only: [echo, hang] }}
 """
@@ -61,6 +62,14 @@ def test_a_change_is_withheld_shown_and_accepted(tmp_path: Path) -> None:
             assert "Accepted: 2 tools." in shown
             assert "\x1b" not in shown
             until(lambda: told() == {"wiki": {"state": "up", "tools": 2}})
+
+
+def test_a_model_may_have_one_of_its_tools(tmp_path: Path) -> None:
+    with Gateway(tmp_path, config(tmp_path)) as gateway, gateway.client(gateway.key()) as client:
+        ask = {"role": "user", "content": 'echo and hang "hei"'}
+        body = {"model": "one", "messages": [ask], "stream": False}
+        called = client.post("/chat", json=body).json()["tool_calls"]
+    assert [call["name"] for call in called] == ["wiki_echo"]
 
 
 def test_a_server_that_is_down_holds_up_neither_the_start_nor_an_answer(tmp_path: Path) -> None:

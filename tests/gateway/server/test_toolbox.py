@@ -5,12 +5,16 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import httpx2
 import pytest
 
+from gateway.engine.tools import ToolContext
+from gateway.engine.tools.tool import Tool
+from gateway.events import Json
 from gateway.server import toolbox
 from gateway.server.settings import Settings, SettingsError
 from tests.servers.gateway import Gateway
@@ -46,6 +50,62 @@ def test_a_wrong_row_stops_the_start_with_one_line(row: str, message: str, tmp_p
     assert message in str(wrong.value)
     assert str(wrong.value).startswith(f"{tmp_path}/sluice.yaml: tools.find: ")
     assert "\n" not in str(wrong.value)
+
+
+class Tick:
+    description = "Ticks."
+    parameters: ClassVar[Json] = {}
+    timeout = 1.0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def run(self, arguments: Mapping[str, object], context: ToolContext, /) -> str:
+        return "tick"
+
+
+class Clock:
+    """A box whose tools are there or not."""
+
+    name = "clock"
+
+    def __init__(self) -> None:
+        self.there: list[Tool] = []
+
+    def tools(self) -> Sequence[Tool]:
+        return self.there
+
+    def status(self) -> Mapping[str, object]:
+        return {"state": "up"}
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+def test_a_model_may_have_one_tool_of_a_box(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    right = toolbox.single("clock_tick", {"clock": clock})
+    wrong = toolbox.single("clock_tock", {"clock": clock})
+    assert toolbox.single("clocktick", {"clock": clock}) is None
+    assert right is not None
+    assert wrong is not None
+    assert right.tools() == wrong.tools() == []
+    assert caplog.text == ""
+    clock.there = [Tick("clock_tick"), Tick("clock_chime")]
+    assert [tool.name for tool in right.tools()] == ["clock_tick"]
+    assert wrong.tools() == wrong.tools() == []
+    assert caplog.text.count("a model is to have clock_tock, which clock does not offer") == 1
+
+
+def test_without_the_extra_a_row_of_a_server_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    monkeypatch.delitem(sys.modules, "gateway.engine.tools.mcp", raising=False)
+    found = settings(tmp_path, "{ type: mcp, command: a }")
+    with pytest.raises(SettingsError, match=r"pip install 'sluice-gateway\[mcp\]'"):
+        toolbox.make(found)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +189,10 @@ def test_the_example_of_an_mcp_server_is_asked_under_its_name(tmp_path: Path) ->
     shutil.copy(folder / "order_server.py", tmp_path)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     config = (folder / "sluice.yaml").read_text()
-    with Gateway(tmp_path, config, {"PATH": path}) as gateway, gateway.client(gateway.key()) as client:
+    with (
+        Gateway(tmp_path, config, {"PATH": path}) as gateway,
+        gateway.client(gateway.key()) as client,
+    ):
         told = ask(client, 'find order "A-1" and count orders')
     ends = {note["tool"]: note for note in told if "result" in note}
     assert ends["orders_find_order"]["result"] == "Order A-1 is sent."
@@ -169,6 +232,9 @@ def test_the_function_of_the_page_does_what_the_page_says(tmp_path: Path) -> Non
 providers: { demo: { type: demo, tools: [find_order] } }
 tools: { find_order: { type: python, call: "my_tools:find_order" } }
 """
-    with Gateway(tmp_path, config) as gateway, gateway.client(gateway.key("ada@example.com")) as client:
+    with (
+        Gateway(tmp_path, config) as gateway,
+        gateway.client(gateway.key("ada@example.com")) as client,
+    ):
         told = ask(client, "find order A-1", "demo/demo-fast")
     assert json.loads(str(told[-1]["result"])) == {"number": "A-1", "status": "sent"}
