@@ -5,12 +5,19 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import orjson
 import pytest
+from starlette.routing import Route
 
+from adapters.wires.openai_chat import OpenAIChatWire
+from adapters.wires.voice import VoiceWire
+from gateway.server.app import create_app
+from gateway.server.routes import CallEndpoint
+from gateway.server.settings import Settings
 from tests.servers.dialogue import config, piece, story
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
@@ -353,3 +360,27 @@ async def test_silence_has_heartbeats_within_five_seconds(
             if line.startswith(":"):
                 break
     assert time.monotonic() - started < 6
+
+
+@pytest.mark.parametrize(
+    ("wires", "kind"),
+    [("voice", "voice"), ("openai_chat", "chat"), ("openai_chat,voice", "chat")],
+    ids=str,
+)
+def test_a_path_is_served_whichever_of_its_wires_are(tmp_path: Path, wires: str, kind: str) -> None:
+    app = create_app(Settings.load({"SLUICE_DATA_DIR": str(tmp_path), "SLUICE_WIRES": wires}))
+    (endpoint,) = (
+        route.endpoint
+        for route in app.routes
+        if isinstance(route, Route)
+        and route.path == "/api/chat/completions"
+        and "POST" in (route.methods or ())
+    )
+    assert isinstance(endpoint, CallEndpoint)
+    assert (
+        endpoint.operation.summary
+        == {
+            "voice": VoiceWire().describe().summary,
+            "chat": OpenAIChatWire().describe().summary,
+        }[kind]
+    )
