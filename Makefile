@@ -72,8 +72,8 @@ test-mcp: .venv/installed-dev .envs/mcp/installed ## Only tools of MCP servers, 
 test-agents: $(AGENTS:%=test-%) ## Only agents as engines, each framework in an environment of its own.
 
 $(AGENTS:%=test-%): test-%: .venv/installed-dev .envs/agents-%/installed
-	@adapter=adapters/agents/$(subst -,_,$*).py; test ! -f $$adapter || \
-	  $(BIN)/mypy --python-executable .envs/agents-$*/bin/python --cache-dir .cache/mypy-$* $$adapter
+	@set -- adapters/agents/$(subst -,_,$*)*.py; test ! -f $$1 || \
+	  $(BIN)/mypy --python-executable .envs/agents-$*/bin/python --cache-dir .cache/mypy-$* $$@
 	@.envs/agents-$*/bin/python -m pytest tests/agents/$*
 
 .envs/agents-%/installed: tests/agents/%/requirements.txt pyproject.toml

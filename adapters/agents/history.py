@@ -57,9 +57,12 @@ class Turn:
         return "\n".join(part for part in self.parts if isinstance(part, str))
 
 
-def read(request: ChatRequest) -> list[Turn]:
-    """All messages, the last of which is a user's or a tool's. Raises `InvalidRequest`."""
-    _refuse(request)
+def read(request: ChatRequest, *, tools: bool = False) -> list[Turn]:
+    """All messages, the last of which is a user's or a tool's. Raises `InvalidRequest`.
+
+    `tools`: whether the framework takes tools that the client runs.
+    """
+    _refuse(request, tools)
     turns: list[Turn] = []
     waiting: dict[str, Called] = {}
     """Calls without a result so far. A model's server would refuse them, and less clearly."""
@@ -81,8 +84,8 @@ def read(request: ChatRequest) -> list[Turn]:
     return turns
 
 
-def _refuse(request: ChatRequest) -> None:
-    if request.tools:
+def _refuse(request: ChatRequest, tools: bool) -> None:
+    if request.tools and not tools:
         names = ", ".join(repr(function_name(tool)) for tool in request.tools[:3])
         raise InvalidRequest(
             f"The model {request.model!r} is an agent with tools of its own, and takes none from its "

@@ -1,13 +1,19 @@
 """PydanticAI's agents as engines."""
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, cast
 
 import pydantic_core
-from pydantic_ai import AgentRunResultEvent, BinaryContent, DeferredToolRequests, ImageUrl
+from pydantic_ai import (
+    AgentRunResultEvent,
+    BinaryContent,
+    DeferredToolRequests,
+    ExternalToolset,
+    ImageUrl,
+)
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.capabilities import Hooks, ReinjectSystemPrompt
-from pydantic_ai.exceptions import AgentRunError
+from pydantic_ai.exceptions import AgentRunError, UserError
 from pydantic_ai.messages import (
     Citation as CitedPart,
 )
@@ -36,18 +42,19 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import ModelRequestContext
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import RunContext
+from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.usage import UsageBase
 
 from adapters.agents import history
 from adapters.agents.calls import Calls
 from adapters.agents.faults import translate
-from gateway.errors import GatewayError, ProviderFailed
+from gateway.errors import GatewayError, InvalidRequest, ProviderFailed
 from gateway.events import (
     Citation,
     Complete,
     Delta,
     Event,
+    Executor,
     FinishReason,
     ReasoningDelta,
     Step,
@@ -102,12 +109,13 @@ class PydanticAIEngine:
         self._deps = deps
 
     async def stream(self, call: Call, request: ChatRequest, /) -> Events:
-        turns = history.read(request)
+        turns = history.read(request, tools=True)
+        theirs = _theirs(request)
         system = [turn.text for turn in turns if turn.role == "system"]
         *earlier, last = [turn for turn in turns if turn.role != "system"]
         if last.role == "tool":
             earlier.append(last)
-        run = _Run()
+        run = _Run({tool.name for tool in theirs})
         try:
             async with self._agent.run_stream_events(
                 _prompt(last) if last.role == "user" else None,
@@ -117,6 +125,7 @@ class PydanticAIEngine:
                 deps=None if self._deps is None else self._deps(call),
                 capabilities=[run.hooks, ReinjectSystemPrompt()],
                 infer_name=False,
+                **(self._with(theirs) if theirs else {}),
             ) as events:
                 async for event in events:
                     if batch := run.take(event, events.usage):
@@ -129,10 +138,23 @@ class PydanticAIEngine:
                 raise
             raise known from error
 
+    def _with(self, tools: list[ToolDefinition]) -> dict[str, Any]:
+        """What lets the model call tools that end the run, since the client has to run them."""
+        own = self._agent.output_type
+        outputs = [*own] if isinstance(own, Sequence) and not isinstance(own, str) else [own]
+        return {
+            "toolsets": [ExternalToolset(tools)],
+            "output_type": [*outputs, DeferredToolRequests],
+        }
+
     def _known(self, error: Exception, *, by_tool: bool) -> GatewayError | None:
         """What the client is told of it; None for a fault of a tool, which is not for the client."""
         if by_tool and not isinstance(error, AgentRunError):
             return None
+        if isinstance(error, UserError) and "conflicts with existing tool" in error.message:
+            return InvalidRequest(
+                f"A tool has the name of one that {self._name!r} has itself.", param="tools"
+            )
         known = translate(self._name, error)
         if known is None and isinstance(error, AgentRunError):
             # The rest is advice for who wrote the agent.
@@ -144,7 +166,9 @@ class PydanticAIEngine:
 class _Run:
     """One run of an agent: what it said so far, and what that means for the next event."""
 
-    def __init__(self) -> None:
+    def __init__(self, theirs: Collection[str]) -> None:
+        """`theirs`: names of the tools that the client runs."""
+        self._theirs = theirs
         self.hooks = Hooks(before_model_request=self._ask, tool_execute_error=self._break)
         self.broken: list[str] = []
         """Calls of tools that raised what they should not: the run ends with that."""
@@ -230,8 +254,9 @@ class _Run:
                 return [ReasoningDelta(part.content, signature=part.signature)]
             case ToolCallPart() if part.tool_name not in self._output_tools:
                 self._parts[index] = part.tool_call_id
+                executor: Executor = "client" if part.tool_name in self._theirs else "server"
                 return [
-                    *self._calls.start(part.tool_call_id, part.tool_name),
+                    *self._calls.start(part.tool_call_id, part.tool_name, executor),
                     *self._calls.write(part.tool_call_id, _text(part.args)),
                 ]
             case NativeToolCallPart():
@@ -282,14 +307,22 @@ class _Run:
 
     def _end(self, event: AgentRunResultEvent[object]) -> list[Event]:
         result = event.result
-        if isinstance(result.output, DeferredToolRequests):
+        output = result.output
+        waiting = output if isinstance(output, DeferredToolRequests) else None
+        theirs = (
+            waiting is not None
+            and not waiting.approvals
+            and all(call.tool_name in self._theirs for call in waiting.calls)
+        )
+        if waiting is not None and not theirs:
             raise ProviderFailed(
                 "The agent waits for an approval, or for a tool that is run elsewhere: there is no "
                 "way to give it that here.",
                 code="agent_deferred",
                 retryable=False,
             )
-        events = [] if self._spoke and not self._by_tool else self._say(_written(result.output))
+        told = theirs or (self._spoke and not self._by_tool)
+        events = [] if told else self._say(_text(output))
         responses = [
             message for message in result.new_messages() if isinstance(message, ModelResponse)
         ]
@@ -303,7 +336,8 @@ class _Run:
             # Agents that its tools asked, and attempts that failed.
             steps.append(Step(len(steps) + 1, *self._models[-1], rest))
         reason = responses[-1].finish_reason if responses else None
-        end = Complete(_REASONS.get(reason, "stop"), reason, total, tuple(steps))
+        finish = "tool_calls" if theirs else _REASONS.get(reason, "stop")
+        end = Complete(finish, reason, total, tuple(steps))
         return [*events, end]
 
     def _model(self, number: int, response: ModelResponse) -> tuple[str, str]:
@@ -361,6 +395,33 @@ def _settings(request: ChatRequest) -> ModelSettings:
     return cast(ModelSettings, settings)
 
 
+def _theirs(request: ChatRequest) -> list[ToolDefinition]:
+    """The tools that the client declared, unless it wants none called."""
+    if request.options.get("tool_choice") == "none":
+        return []
+    tools = []
+    for index, tool in enumerate(request.tools):
+        match tool.get("function"):
+            case {"name": str(name), **further}:
+                schema, strict = further.get("parameters"), further.get("strict")
+                tools.append(
+                    ToolDefinition(
+                        name=name,
+                        description=str(further.get("description") or ""),
+                        parameters_json_schema=schema if isinstance(schema, dict) else _ANYTHING,
+                        strict=strict if isinstance(strict, bool) else None,
+                    )
+                )
+            case _:
+                raise InvalidRequest(
+                    "An agent takes tools that are functions.", param=f"tools[{index}]"
+                )
+    return tools
+
+
+_ANYTHING: dict[str, Any] = {"type": "object", "properties": {}}
+
+
 def _usage(usage: UsageBase) -> Usage | None:
     if usage.unmeasured_requests or not usage.has_values():
         return None
@@ -396,7 +457,3 @@ def _text(arguments: object) -> str:
             return arguments
         case _:
             return pydantic_core.to_json(arguments, fallback=str).decode()
-
-
-def _written(output: object) -> str:
-    return _text(output)

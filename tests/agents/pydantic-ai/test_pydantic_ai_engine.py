@@ -550,7 +550,7 @@ async def test_options_that_the_framework_knows_reach_the_model() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": [{"type": "function", "function": {"name": "dial"}}]}, "tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "dial"}}]}, "tools[0]"),
         ({"n": 2}, "n"),
         ({"options": {"response_format": {"type": "json_object"}}}, "response_format"),
     ],
@@ -561,6 +561,107 @@ async def test_what_an_agent_cannot_do_is_refused(fields: dict[str, object], par
         await drain(ask(agent, **fields))
     assert (caught.value.status, caught.value.param) == (400, param)
     assert asked == []
+
+
+DIAL = {
+    "type": "function",
+    "function": {
+        "name": "dial",
+        "description": "Dials a number.",
+        "parameters": {"type": "object", "properties": {"number": {"type": "string"}}},
+    },
+}
+DIALED = {
+    "id": "c2",
+    "type": "function",
+    "function": {"name": "dial", "arguments": '{"number": "112"}'},
+}
+
+
+def telephone() -> Any:
+    """An agent with a tool of its own, whose model calls the client's as well."""
+    asked: list[AgentInfo] = []
+
+    async def model(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        asked.append(info)
+        offered = {tool.name for tool in info.function_tools}
+        if isinstance(messages[-1].parts[-1], ToolReturnPart):
+            yield "Done: " + messages[-1].parts[-1].model_response_str()
+            return
+        yield "Let me "
+        yield {1: DeltaToolCall(name="look", json_args="{}", tool_call_id="c1")}
+        if "dial" in offered:
+            yield {2: DeltaToolCall(name="dial", json_args='{"number":', tool_call_id="c2")}
+            yield {2: DeltaToolCall(json_args=' "112"}')}
+
+    agent = Agent(FunctionModel(stream_function=model))
+
+    @agent.tool_plain
+    def look() -> str:
+        return "seen"
+
+    return agent, asked
+
+
+async def test_tools_of_the_client_are_its_own_to_run() -> None:
+    agent, asked = telephone()
+    events = timeless(await drain(seal(ask(agent, tools=[DIAL]))))
+    [dial] = [tool for tool in asked[0].function_tools if tool.name == "dial"]
+    assert (dial.description, dial.parameters_json_schema) == (
+        "Dials a number.",
+        DIAL["function"]["parameters"],
+    )
+    assert ToolCallStart("c1", "look", "server") in events
+    assert ToolCallResult("c1", "ok", "seen") in events
+    assert ToolCallStart("c2", "dial", "client") in events
+    assert ToolCallReady("c2", '{"number": "112"}') in events
+    end = events[-1]
+    assert isinstance(end, Complete)
+    assert end.finish_reason == "tool_calls"
+    assert not any(isinstance(event, Delta) and "dial" in event.text for event in events)
+
+
+async def test_the_client_comes_back_with_its_results() -> None:
+    agent, _ = telephone()
+    messages = [
+        {"role": "user", "content": "Help"},
+        {"role": "assistant", "content": "Let me ", "tool_calls": [DIALED]},
+        {"role": "tool", "tool_call_id": "c2", "content": "answered"},
+    ]
+    events = await drain(ask(agent, messages=messages, tools=[DIAL]))
+    assert [event.text for event in events if isinstance(event, Delta)] == ["Done: answered"]
+    assert isinstance(events[-1], Complete)
+    assert events[-1].finish_reason == "stop"
+
+
+async def test_tools_that_a_client_wants_uncalled_are_not_offered() -> None:
+    agent, asked = telephone()
+    events = await drain(ask(agent, tools=[DIAL], options={"tool_choice": "none"}))
+    assert [tool.name for tool in asked[0].function_tools] == ["look"]
+    assert isinstance(events[-1], Complete)
+    assert events[-1].finish_reason == "stop"
+
+
+async def test_a_tool_of_the_client_does_not_take_an_agents_name() -> None:
+    agent, asked = telephone()
+    tool = {"type": "function", "function": {"name": "look"}}
+    with pytest.raises(InvalidRequest, match="has the name of one that 'weather' has itself"):
+        await drain(ask(agent, tools=[tool]))
+    assert asked == []
+
+
+async def test_an_agent_with_a_typed_answer_may_call_the_clients_tools_as_well() -> None:
+    async def model(messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        if len(messages) == 1:
+            yield {0: DeltaToolCall(name="dial", json_args="{}", tool_call_id="c2")}
+        else:
+            args = '{"city": "Oslo", "degrees": 1}'
+            yield {0: DeltaToolCall(name=info.output_tools[0].name, json_args=args)}
+
+    agent = Agent(FunctionModel(stream_function=model), output_type=Report)
+    events = await drain(ask(agent, tools=[DIAL]))
+    assert isinstance(events[-1], Complete)
+    assert events[-1].finish_reason == "tool_calls"
 
 
 async def test_dependencies_are_made_for_each_call() -> None:

@@ -1,6 +1,7 @@
 """What goes wrong in an agent of PydanticAI, as the gateway's clients see it."""
 
 from collections.abc import Generator
+from typing import Any
 
 import openai
 import pytest
@@ -64,6 +65,15 @@ def with_tools(fault):
     return agent
 
 
+async def dialing(messages, info):
+    last = messages[-1].parts[-1]
+    if last.part_kind == "tool-return":
+        yield last.model_response_str()
+    else:
+        yield {0: DeltaToolCall(name="dial", json_args="{}")}
+
+
+dials = Agent(FunctionModel(stream_function=dialing))
 tool_fails = with_tools(True)
 waits = with_tools(False)
 refused = Agent(FunctionModel(stream_function=refusing))
@@ -83,7 +93,7 @@ def greeting() -> PydanticAIEngine:
 async def greet(messages, info):
     yield f"Hello {info.instructions}"
 """
-NAMES = ("tool_fails", "waits", "refused", "breaks", "greeting")
+NAMES = ("tool_fails", "waits", "refused", "breaks", "greeting", "dials")
 CONFIG = "models:\n" + "".join(f'  {name}: {{engine: "troubles:{name}"}}\n' for name in NAMES)
 
 
@@ -128,11 +138,18 @@ def test_an_agent_may_know_who_calls(client: openai.OpenAI) -> None:
     assert ask(client, model="greeting").text == "Hello eve@example.com"
 
 
-def test_tools_of_the_client_are_refused(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(
-            model="waits",
-            messages=[{"role": "user", "content": "Hi"}],
-            tools=[{"type": "function", "function": {"name": "dial"}}],
-        )
-    assert caught.value.param == "tools"
+def test_tools_of_the_client_come_back_to_it(client: openai.OpenAI) -> None:
+    """The whole turn, with the SDK: the model calls, the client runs, the agent goes on."""
+    messages: list[Any] = [{"role": "user", "content": "Call them."}]
+    tools: Any = [{"type": "function", "function": {"name": "dial"}}]
+    first = client.chat.completions.create(model="dials", messages=messages, tools=tools)
+    assert first.choices[0].finish_reason == "tool_calls"
+    message = first.choices[0].message
+    assert message.tool_calls is not None
+    [call] = message.tool_calls
+    messages += [
+        message.to_dict(),
+        {"role": "tool", "tool_call_id": call.id, "content": "nobody answered"},
+    ]
+    second = client.chat.completions.create(model="dials", messages=messages, tools=tools)
+    assert second.choices[0].message.content == "nobody answered"
