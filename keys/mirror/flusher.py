@@ -617,10 +617,11 @@ class Flusher:
                 lines = self._read([layout.quoted(tab.title, "1:1")])[0]
                 header = lines[0] if lines else []
             yield from layout.make_tab(name, snapshot, header, self.book.tiers)
-        if snapshot.tab(layout.STATS) is None:
-            yield from self._formulas(snapshot)
         gateway = snapshot.tab(layout.GATEWAY)
-        for name in (DAILY, layout.STATS):
+        machines = (DAILY, layout.STATS) if self._follows is None else ()
+        if machines and snapshot.tab(layout.STATS) is None:
+            yield from self._formulas(snapshot)
+        for name in machines:
             if snapshot.tab(name) is None and gateway is not None:
                 line = 1 + layout.GATEWAY_NAMES.index(f"Rows of {name}")
                 empty = [layout.placed({0: layout.value(0)})]

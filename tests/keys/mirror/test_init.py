@@ -26,6 +26,15 @@ def test_init_twice_writes_once(stage: Stage, sheets: SheetsServer) -> None:
     assert second[-1] == "Everything is there."
 
 
+def test_further_spreadsheets_are_made_once_as_well(sheets: SheetsServer, tmp_path: Path) -> None:
+    ids = [sheets.create(title) for title in ("first", "second")]
+    stage = raise_stage(sheets, ",".join(ids), tmp_path / "l.db")
+    list(stage.mirror.init())
+    count = len(sheets.writes)
+    assert list(stage.mirror.init()).count("Everything is there.") == 2
+    assert len(sheets.writes) == count
+
+
 def test_tabs_are_small_and_machines_are_hidden_and_protected(stage: Stage) -> None:
     list(stage.mirror.init())
     book = stage.book
