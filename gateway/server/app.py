@@ -37,7 +37,7 @@ from gateway.server.routes import (
 )
 from gateway.server.service import Service
 from gateway.server.settings import Settings
-from gateway.server.stored import StoredAnswers
+from gateway.server.stored import StoredAnswers, StoredConversations
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ _EXPOSED = [
     "x-request-id",
     "request-id",
     "x-tool-notifications",
+    "x-conversation-id",
     "openai-processing-ms",
     "retry-after",
     "retry-after-ms",
@@ -94,6 +95,7 @@ def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
         *calls,
         *(Route(path, embeddings, methods=["POST"]) for path in embeddings.paths),
         *_model_routes(),
+        *StoredConversations(service).routes(),
         *Conformance(served, service).routes(),
         Route("/v1/usage/{request_id}", show_usage),
         Route("/healthz", show_health),
@@ -122,7 +124,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["*"],
             expose_headers=_EXPOSED,
             max_age=3600,

@@ -17,6 +17,7 @@ from gateway.ports import Engine, Interceptor, Provider, Wire
 from gateway.server import agents, plugins, toolbox
 from gateway.server.archives import open_archive
 from gateway.server.calls import Calls
+from gateway.server.conversations import Conversations
 from gateway.server.ledgers import open_ledger
 from gateway.server.mirrors import open_mirror
 from gateway.server.models import Models
@@ -68,12 +69,13 @@ def assemble(settings: Settings) -> Service:
     )
     _check_tiers(settings, router, place)
     limits = LoopLimits(**config.loop.model_dump())
-    ledger = open_ledger(settings)
+    ledger, archive = open_ledger(settings), open_archive(settings)
     return Service(
         settings=settings,
         ledger=ledger,
         mirror=open_mirror(settings, ledger),
-        archive=open_archive(settings),
+        archive=archive,
+        conversations=None if archive is None else Conversations(archive, settings.window),
         router=router,
         models=Models(router),
         engine=Several(Switch(router, ToolLoop(router, Turns(), limits))),

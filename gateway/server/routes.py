@@ -1,13 +1,15 @@
 """The endpoints: one for each path of a wire, and the few that every gateway has."""
 
 import asyncio
-import functools
 import logging
 import math
 import time
 from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypedDict, TypeVar
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -28,11 +30,12 @@ from gateway.ports import Reply, Wire
 from gateway.records import ApiKey, Call, Detail, Dialect, UsageRow
 from gateway.request import ChatRequest, Notice
 from gateway.secrets import conceal
-from gateway.server import body, dialects, logs, openwebui, tokens
+from gateway.server import body, conversations, dialects, logs, openwebui, tokens
 from gateway.server.account import Account
 from gateway.server.answers import Answers
 from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
+from gateway.server.conversations import Conversations, Turn
 from gateway.server.interceptors.meter import Meter
 from gateway.server.interceptors.notifications import show_tools
 from gateway.server.operations import Operation, listing, operation, thing
@@ -46,6 +49,9 @@ from gateway.sse import dump
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_PLAIN = "".join(map(chr, range(0x20, 0x7F)))
+"""What a header may hold as it is."""
 
 
 class CallEndpoint:
@@ -114,6 +120,8 @@ class _Exchange:
         self._started = time.monotonic()
         self._content: Mapping[str, object] = {}
         self._answers = Answers(wire, service, key)
+        self._request = ChatRequest(model="", messages=())
+        """As the engine gets it, once that is known."""
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         parsed: ChatRequest | None = None
@@ -121,6 +129,7 @@ class _Exchange:
         problem: GatewayError | None = None
         try:
             parsed = openwebui.adapt(await self._read(receive), self._headers, self._tier)
+            parsed = conversations.identify(parsed, self._headers, self._content)
             parsed = await self._answers.precede(self._content, parsed)
             dialect, detail = self._negotiate(parsed)
         except body.ClientGone:
@@ -131,10 +140,10 @@ class _Exchange:
             return
         except GatewayError as error:
             problem = error
-        request = parsed or ChatRequest(model="", messages=())
+        request = self._request = parsed or ChatRequest(model="", messages=())
         account = Account(
             self._row(request),
-            Meter(functools.partial(tokens.estimate, request)),
+            Meter(lambda: tokens.estimate(self._request)),
             self._service.ledger,
             self._service.prices,
         )
@@ -162,7 +171,40 @@ class _Exchange:
             dialect=dialect,
             detail=detail,
         )
-        await self._answer(call, account, scope, receive, send)
+        if request.conversation is None or self._service.conversations is None:
+            await self._answer(call, account, None, scope, receive, send)
+            return
+        await self._converse(self._service.conversations, call, account, scope, receive, send)
+
+    async def _converse(
+        self,
+        kept: Conversations,
+        call: Call,
+        account: Account,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """The answer, once it is this request's turn in its conversation."""
+        thin = bool(self._wire.stored_paths) or self._headers.get("x-history") == "server"
+        async with AsyncExitStack() as stack:
+            join = kept.join(self._key.email, call.request, thin=thin)
+            try:
+                turn = await unless_gone(receive, stack.enter_async_context(join))
+            except GatewayError as error:
+                event = account.meter.end = error.event()
+                response = self._refusal(account, event, call.request, call)
+                log_row(account.settle())
+                await response(scope, receive, send)
+                return
+            except (body.ClientGone, asyncio.CancelledError) as left:
+                log_row(account.settle())
+                if isinstance(left, asyncio.CancelledError):
+                    raise
+                return
+            self._request = turn.request
+            call = replace(call, request=turn.request)
+            await self._answer(call, account, turn, scope, receive, send)
 
     async def _read(self, receive: Receive) -> ChatRequest:
         body.check_encoding(self._headers.get("content-encoding"))
@@ -221,23 +263,35 @@ class _Exchange:
         }
 
     async def _answer(
-        self, call: Call, account: Account, scope: Scope, receive: Receive, send: Send
+        self,
+        call: Call,
+        account: Account,
+        turn: Turn | None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
         meter = account.meter
 
         def note(error: Error) -> None:
             meter.end = error
 
-        keeping = self._answers.keeping(self._content, call.request)
+        keepers = [
+            keeper
+            for keeper in (self._answers.keeping(self._content, call.request), turn)
+            if keeper is not None
+        ]
         interceptors = (
-            *((keeping.keep,) if keeping else ()),
+            *(keeper.keep for keeper in keepers),
             *self._wire.interceptors(call),
             show_tools,
-            *((keeping.listen,) if keeping else ()),
+            *(keeper.listen for keeper in keepers),
             *self._service.interceptors,
             meter.watch,
         )
         delivery = Delivery(run(call, self._service.engine, interceptors), note)
+        if turn is not None:
+            turn.attach(delivery)
         with self._service.calls.track(LiveCall(account, delivery)):
             try:
                 async with Presence(receive, delivery.abandon) as client:
@@ -312,6 +366,8 @@ class _Exchange:
         }
         if call is not None and self._wire.notifies:
             headers["x-tool-notifications"] = call.dialect
+        if self._request.conversation is not None and self._service.conversations is not None:
+            headers["x-conversation-id"] = quote(self._request.conversation, safe=_PLAIN)
         if client_id := self._headers.get("x-client-request-id"):
             headers["x-client-request-id"] = client_id[:512]
         return {**headers, **self._wire.headers(self._id)}

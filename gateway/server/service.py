@@ -8,6 +8,7 @@ from gateway.engine.router import Router
 from gateway.engine.tools.tool import Closable, Tool, Toolbox
 from gateway.ports import Archive, Engine, Interceptor, Ledger, Mirror
 from gateway.server.calls import Calls
+from gateway.server.conversations import Conversations
 from gateway.server.models import Models
 from gateway.server.prices import Prices
 from gateway.server.settings import Settings
@@ -27,6 +28,8 @@ class Service:
     """The operator's own, in order; the first is the nearest to the client."""
     mirror: Mirror | None = None
     archive: Archive | None = None
+    conversations: Conversations | None = None
+    """None where nothing is kept."""
 
     @property
     def boxes(self) -> Sequence[Toolbox]:

@@ -256,6 +256,8 @@ class Settings(_Row):
     """Where answers and conversations are kept, as a URL. Default: sqlite in the data folder."""
     retention: float = Field(default=30.0, ge=0)
     """Days for which answers and conversations are kept after their last change; 0 keeps none."""
+    window: int = Field(default=20, ge=0)
+    """Messages of a conversation that a model is shown at once; 0 for all."""
     wires: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()
     """Wires to serve, comma separated. Default: all that are installed."""
     cors_origins: Annotated[tuple[str, ...], BeforeValidator(_split)] = ()

@@ -1,0 +1,247 @@
+"""Conversations over an API that has none: which one a request belongs to, whose turn it is, and what is
+kept of it for the next request.
+
+Opt-in: a request that names no conversation is answered and forgotten. A conversation belongs to a user;
+another's of the same name is another conversation.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeAlias, cast
+
+import orjson
+
+from gateway.engine import window
+from gateway.engine.history import History
+from gateway.errors import GatewayError, InvalidRequest, LedgerUnavailable
+from gateway.events import Complete, Json
+from gateway.ports import Archive, Events
+from gateway.records import Call, Document
+from gateway.request import ChatRequest, Message
+from gateway.server.pipeline import Delivery
+from gateway.server.transcript import Transcript
+from gateway.sse import dump
+
+log = logging.getLogger(__name__)
+
+KIND = "conversation"
+
+_HEADERS = ("x-conversation-id", "x-chat-id", "x-session-id")
+_FIELDS = ("conversation_id", "session_id", "chat_id")
+_LONGEST = 256
+_MOST = 2000
+"""Messages and answers that are kept of a conversation."""
+_TITLE = 80
+
+_Name: TypeAlias = tuple[str, str]
+"""Owner, and what the client calls it."""
+
+
+class Superseded(GatewayError):
+    """A newer request of the conversation has made this one useless."""
+
+    status = 409
+    type = "conflict"
+    code = "superseded"
+
+
+def identify(
+    request: ChatRequest, headers: Mapping[str, str], body: Mapping[str, object]
+) -> ChatRequest:
+    """The request with the name of its conversation, the first that is found: in the headers, in the
+    body, in what the wire understood. Raises `InvalidRequest` for a name that cannot be one."""
+    options = {name: value for name, value in request.options.items() if name not in _FIELDS}
+    if len(options) < len(request.options):
+        request = replace(request, options=options)  # they mean nothing to a provider
+    if request.task is not None:
+        return request
+    name = _named(headers, body) or request.conversation
+    if name is None:
+        return request
+    if not name.isprintable() or len(name) > _LONGEST:
+        raise InvalidRequest(
+            f"The name of a conversation has at most {_LONGEST} characters, all of them printable.",
+            param="conversation",
+            code="invalid_value",
+        )
+    return replace(request, conversation=name)
+
+
+def _named(headers: Mapping[str, str], body: Mapping[str, object]) -> str | None:
+    metadata = body.get("metadata")
+    inner = metadata if isinstance(metadata, Mapping) else {}
+    told = [
+        *map(headers.get, _HEADERS),
+        *map(body.get, _FIELDS),
+        *map(inner.get, _FIELDS),
+    ]
+    return next((name.strip() for name in told if isinstance(name, str) and name.strip()), None)
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Where the requests of one conversation wait for each other."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    newest: int = 0
+    """Number of the last request that makes earlier ones useless."""
+    live: Delivery | None = None
+
+
+class Conversations:
+    """Those of all users."""
+
+    def __init__(self, archive: Archive, most: int) -> None:
+        """`most`: messages that a model is shown at once; 0 for all."""
+        self._archive = archive
+        self._most = most
+        self._places: dict[_Name, _Place] = {}
+        self._number = 0
+
+    @asynccontextmanager
+    async def join(
+        self, owner: str, request: ChatRequest, *, thin: bool
+    ) -> AsyncGenerator["Turn", None]:
+        """The request's turn in its conversation, once it is. `thin`: its messages come after all that
+        is kept, instead of being the whole dialogue. Raises `LedgerUnavailable` and `Superseded`."""
+        assert request.conversation is not None
+        name = (owner, request.conversation)
+        place = self._places.setdefault(name, _Place())
+        place.users += 1
+        self._number += 1
+        number = self._number
+        if request.newest_wins:
+            place.newest = number
+            if place.live is not None:
+                place.live.interrupt(_superseded())
+        try:
+            async with place.lock:
+                if number < place.newest:
+                    raise _superseded()
+                turn = await self._turn(name, request, thin)
+                turn.place = place
+                try:
+                    yield turn
+                finally:
+                    place.live = None
+        finally:
+            place.users -= 1
+            if not place.users:
+                del self._places[name]
+
+    async def _turn(self, name: _Name, request: ChatRequest, thin: bool) -> "Turn":
+        document = await self._archive.get(name[0], KIND, name[1])
+        history = History()
+        if document is not None:
+            history = History.load(cast(Json, orjson.loads(document.data)))
+        if request.newest_wins:
+            messages = history.align(request.messages)
+        elif thin:
+            messages = history.follow(request.messages)
+        else:
+            messages = history.reconcile(request.messages)
+        messages = window.close_calls(messages)
+        if self._most:
+            messages = window.cut(messages, self._most)
+        began = datetime.now(UTC) if document is None else document.created_at
+        return Turn(name, self._archive, history, replace(request, messages=messages), began)
+
+    async def find(self, owner: str, name: str) -> tuple[Document, History] | None:
+        document = await self._archive.get(owner, KIND, name)
+        if document is None:
+            return None
+        return document, History.load(cast(Json, orjson.loads(document.data)))
+
+    async def list(self, owner: str, *, limit: int, after: str | None) -> Sequence[Document]:
+        """`about` is JSON with `title` and `messages`, the number of them."""
+        return await self._archive.list(owner, KIND, limit=limit, after=after)
+
+    async def delete(self, owner: str, name: str) -> bool:
+        return await self._archive.delete(owner, KIND, name)
+
+
+class Turn:
+    """One request of a conversation, and what is kept of its answer. Two interceptors: `listen` hears
+    what the engine says, `keep` is done before the client hears that the answer is whole."""
+
+    def __init__(
+        self,
+        name: _Name,
+        archive: Archive,
+        history: History,
+        request: ChatRequest,
+        began: datetime,
+    ) -> None:
+        self.request = request
+        """With the history as the model is to see it."""
+        self.place = _Place()
+        self._name = name
+        self._archive = archive
+        self._history = history
+        self._began = began
+        self._transcript = Transcript()
+        self._kept = False
+
+    def attach(self, delivery: Delivery) -> None:
+        """What is interrupted if a newer request makes this one useless."""
+        self.place.live = delivery
+
+    async def listen(self, call: Call, events: Events) -> Events:
+        try:
+            async with aclosing(events):
+                async for batch in events:
+                    self._transcript.feed(batch)
+                    yield batch
+        finally:
+            # Broken off: what was said so far is part of the conversation, and no call of ours in it
+            # is without a result.
+            if not self._kept and (said := self._transcript.messages()):
+                self._kept = True
+                self._archive.save(self._document(window.close_calls(said, ended=True)))
+
+    async def keep(self, call: Call, events: Events) -> Events:
+        async with aclosing(events):
+            async for batch in events:
+                if isinstance(batch[-1], Complete) and not self._kept:
+                    self._kept = True
+                    try:
+                        await self._archive.put(self._document(self._transcript.messages()))
+                    except LedgerUnavailable as error:
+                        log.error("a conversation could not be kept: %s", error.message)
+                        batch = (*batch[:-1], error.event())
+                yield batch
+
+    def _document(self, said: Sequence[Message]) -> Document:
+        if said:
+            self._history.add(said)
+        self._history.shrink(_MOST)
+        messages = self._history.messages()
+        about = {"title": _title(messages), "messages": len(messages)}
+        return Document(
+            owner=self._name[0],
+            kind=KIND,
+            id=self._name[1],
+            about=dump(about).decode(),
+            data=dump(self._history.dump()),
+            created_at=self._began,
+            updated_at=datetime.now(UTC),
+        )
+
+
+def _title(messages: Sequence[Message]) -> str:
+    """The first thing that the user said, in one line."""
+    for message in messages:
+        content = message.get("content")
+        if message.get("role") == "user" and isinstance(content, str):
+            line = " ".join(content.split())
+            return line if len(line) <= _TITLE else line[: _TITLE - 1] + "…"
+    return ""
+
+
+def _superseded() -> Superseded:
+    return Superseded("A newer request of this conversation has taken the place of this one.")
