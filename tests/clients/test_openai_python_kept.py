@@ -89,6 +89,25 @@ def test_a_call_is_answered_by_what_follows(client: OpenAI, stream: bool) -> Non
         create(client, stream, input=[other], previous_response_id=first.id)
 
 
+@both_ways
+def test_a_conversation_goes_on(client: OpenAI, stream: bool) -> None:
+    name = f"conversation {stream}"
+    first = create(client, stream, input=BOTH, tools=[WEATHER], conversation=name)
+    assert first.conversation is not None
+    assert first.conversation.id == name
+    call = next(item for item in first.output if item.type == "function_call")
+    output: Any = {
+        "type": "function_call_output",
+        "call_id": call.call_id,
+        "output": json.dumps({"city": "Paris", "degrees": 17}),
+    }
+    second = create(client, stream, input=[output], tools=[WEATHER], conversation={"id": name})
+    assert "In Oslo it is" in second.output_text
+    assert "17" in second.output_text
+    with pytest.raises(openai.BadRequestError, match="Mutually exclusive"):
+        create(client, stream, input="Hi", conversation=name, previous_response_id=first.id)
+
+
 def test_items_that_are_kept_can_be_named(client: OpenAI) -> None:
     first = client.responses.create(model="demo-fast", input="say hello there")
     named: Any = [
