@@ -32,7 +32,8 @@ _OWN = "/voice"
 class VoiceWire(Wire):
     type: ClassVar[str] = "voice"
     paths: ClassVar[tuple[str, ...]] = tuple(
-        f"{_OWN}/{path}{slash}"
+        f"{base}/{path}{slash}"
+        for base in (_OWN, f"{_OWN}/v1")
         for path in ("chat/completions", "chat/completions/chat/completions")
         for slash in ("", "/")
     )

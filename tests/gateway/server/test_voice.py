@@ -118,7 +118,7 @@ async def row(client: httpx2.AsyncClient, response: httpx2.Response) -> dict[str
 
 PATHS = [
     f"{base}/chat/completions{more}"
-    for base in ("/api", "", "/v1", "/voice")
+    for base in ("/api", "", "/v1", "/voice", "/voice/v1")
     for more in ("", "/", "/chat/completions", "/chat/completions/")
 ]
 
