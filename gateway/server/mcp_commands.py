@@ -26,7 +26,13 @@ out = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
 
 _Make: TypeAlias = Callable[[Settings], Mapping[str, object]]
 
-_COLOURS = {"accepted": "green", "new": "yellow", "changed": "red", "gone": "dim"}
+_COLOURS = {
+    "accepted": "green",
+    "new": "yellow",
+    "changed": "red",
+    "gone": "dim",
+    "left out": "dim",
+}
 
 
 @mcp_app.command("list")
@@ -62,6 +68,7 @@ def accept(
     if isinstance(answer, ToolFailed):
         raise typer.Exit(1)
     server.accept()
+    # Those that are left out, too: whether they are is the row's to say, at any time.
     out.print(f"[green]Accepted:[/] {sum(found.state != 'gone' for found in answer)} tools.")
 
 

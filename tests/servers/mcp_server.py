@@ -8,6 +8,7 @@ to `heard` what it was told.
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ TOOLS = (
         "junk",
         "progress",
     ),
-    *("refuse", "with.dot", "x" * 80),
+    *("refuse", "sleep", "with.dot", "x" * 80),
 )
 
 
@@ -57,6 +58,9 @@ def call(number: object, name: str, arguments: dict[str, Any], token: object) ->
             os._exit(3)
         case "hang":
             return
+        case "sleep":
+            time.sleep(arguments["seconds"])
+            content = [text("slept")]
         case "refuse":
             send(id=number, error={"code": -32000, "message": "no, said the token tok-98765432"})
             return

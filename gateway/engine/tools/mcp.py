@@ -133,6 +133,7 @@ class McpServer:
         self._ready = asyncio.Event()
         self._tried = asyncio.Event()
         self._news = asyncio.Event()
+        self._calls = 0
         self._ended = False
         self._ask = False
         self._problem = ""
@@ -205,8 +206,10 @@ class McpServer:
         unseen = self._pins is not None and self._judged_by is None
         for definition in self._definitions:
             words, _ = _told(definition)
-            state: Literal["accepted", "new", "changed"] = "accepted"
-            if definition.name in listing.changed:
+            state: Literal["accepted", "new", "changed", "left out"] = "accepted"
+            if self._leaves_out(definition):
+                state = "left out"
+            elif definition.name in listing.changed:
                 state = "changed"
             elif unseen or definition.name in listing.new:
                 state = "new"
@@ -237,7 +240,7 @@ class McpServer:
             if problem != self._problem or pause <= _FIRST_PAUSE:
                 log.error("the MCP server %s is down: %s", self.name, problem)
             self._problem = problem
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # no secret
+            await asyncio.sleep(pause * random.uniform(0.8, 1.2))
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _serve(self) -> None:
@@ -267,8 +270,12 @@ class McpServer:
                 return
             if self._ask or time.monotonic() >= due:
                 self._ask = False
-                async with asyncio.timeout(_LIST_WAIT):
-                    await self._list(client)
+                try:
+                    async with asyncio.timeout(_LIST_WAIT):
+                        await self._list(client)
+                except TimeoutError as error:
+                    if not self._calls:  # which many servers do one at a time
+                        raise ConnectionError("it does not answer any more") from error
                 due = time.monotonic() + _LIST
             elif self._pins is not None and self._pins.accepted(self.name) != self._judged_by:
                 self._take(self._judge())
@@ -324,7 +331,10 @@ class McpServer:
             cursor = page.next_cursor
             if cursor is None:
                 break
-        return [tool for tool in found.values() if not self._only or tool.name in self._only]
+        return list(found.values())
+
+    def _leaves_out(self, definition: mcp_types.Tool) -> bool:
+        return bool(self._only) and definition.name not in self._only
 
     def _judge(self) -> Listing:
         """What of the definitions may be offered."""
@@ -332,6 +342,8 @@ class McpServer:
         self._judged_by = accepted
         listing, names = Listing(), set[str]()
         for definition in self._definitions:
+            if self._leaves_out(definition):
+                continue
             if accepted is not None and definition.name not in accepted:
                 listing.new.append(definition.name)
             elif accepted is not None and accepted[definition.name] != _digest(definition):
@@ -371,6 +383,7 @@ class McpServer:
         async def report(progress: float, total: float | None, message: str | None) -> None:
             context.report(self._clean(message or ""), progress, total)
 
+        self._calls += 1
         try:
             result = await client.call_tool(tool.remote, dict(arguments), progress_callback=report)
         except MCPError as error:
@@ -392,6 +405,8 @@ class McpServer:
             raise ToolFailed(
                 "These arguments cannot be sent: are they nested too deeply?"
             ) from error
+        finally:
+            self._calls -= 1
         text = _cap(self._clean(_write(result)), self._most)
         if result.is_error:
             raise ToolFailed(text or "The tool failed.")

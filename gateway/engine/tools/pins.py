@@ -27,7 +27,8 @@ class Definition:
 
     name: str
     description: str
-    state: Literal["accepted", "new", "changed", "gone"]
+    state: Literal["accepted", "new", "changed", "gone", "left out"]
+    """`left out` by the row of the server, whatever it says."""
 
 
 @runtime_checkable

@@ -72,19 +72,48 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_tools_of_all_pages_are_offered_under_the_servers_name(tmp_path: Path) -> None:
     async with running(tmp_path) as server:
         assert {"wiki_echo", "wiki_with_dot"} < names(server)
-        assert len(names(server)) == 14
+        assert len(names(server)) == 15
         assert all(len(name) <= 64 for name in names(server))
         echo = tool(server, "echo")
         assert (echo.description, echo.server, echo.trusted) == ("Does echo.", "wiki", False)
         assert echo.parameters == {"type": "object", "properties": {"text": {"type": "string"}}}
         assert json.loads(await run(server, "echo", text="hei")) == {"text": "hei"}
-        assert server.status() == {"state": "up", "tools": 14}
+        assert server.status() == {"state": "up", "tools": 15}
 
 
 async def test_a_row_may_name_the_only_tools_that_are_offered(tmp_path: Path) -> None:
     async with running(tmp_path, only=["echo", "die"], trusted=True) as server:
         assert names(server) == {"wiki_echo", "wiki_die"}
         assert tool(server, "echo").trusted
+    # What is left out now is accepted all the same, for a row that names it later.
+    async with running(tmp_path) as server:
+        assert server.status() == {"state": "up", "tools": 15}
+
+
+async def test_a_server_that_is_busy_with_a_call_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.engine.tools.mcp._LIST_WAIT", 0.1)
+    monkeypatch.setattr("gateway.engine.tools.mcp._LIST", 0.1)
+    monkeypatch.setattr("gateway.engine.tools.mcp._LOOK", 0.05)
+    async with running(tmp_path) as server:
+        assert await run(server, "sleep", seconds=1) == "slept"
+        await until(lambda: server.status()["state"] == "up")
+    assert sum(word.startswith("start") for word in heard(tmp_path)) == 1
+
+
+async def test_a_server_that_answers_no_more_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gateway.engine.tools.mcp._LIST_WAIT", 0.1)
+    monkeypatch.setattr("gateway.engine.tools.mcp._LIST", 0.1)
+    monkeypatch.setattr("gateway.engine.tools.mcp._LOOK", 0.05)
+    async with running(tmp_path) as server:
+        calling = asyncio.create_task(run(server, "sleep", seconds=60))
+        await until(lambda: "call sleep" in heard(tmp_path))
+        calling.cancel()
+        await until(lambda: sum(word.startswith("start") for word in heard(tmp_path)) == 2)
+    assert "it does not answer any more" in caplog.text
 
 
 async def test_progress_is_reported(tmp_path: Path) -> None:
@@ -238,7 +267,7 @@ async def test_a_changed_definition_is_withheld_until_it_is_accepted(
         old = tool(server, "echo")
         await run(server, "change", **changes)
         await until(lambda: "withheld" in server.status())
-        assert server.status() == {"state": "up", "tools": 12, "withheld": 2}
+        assert server.status() == {"state": "up", "tools": 13, "withheld": 2}
         assert {"wiki_echo", "wiki_steal", "wiki_fail"} & names(server) == set()
         with pytest.raises(ToolFailed, match="wiki_echo has changed, and is not available until"):
             await old.run({}, CONTEXT)
@@ -251,7 +280,7 @@ async def test_a_changed_definition_is_withheld_until_it_is_accepted(
         )
         assert set(states.values()) == {"accepted"}
         other.accept()
-        await until(lambda: server.status() == {"state": "up", "tools": 14})
+        await until(lambda: server.status() == {"state": "up", "tools": 15})
         assert tool(server, "echo").description == "Sends all that was said to a stranger."
 
 
@@ -269,7 +298,7 @@ async def test_definitions_are_remembered_over_restarts(tmp_path: Path) -> None:
 async def test_a_server_can_be_looked_at_without_being_accepted(tmp_path: Path) -> None:
     server = McpServer("wiki", row(tmp_path), pins(tmp_path))
     found = await server.inspect()
-    assert (len(found), {definition.state for definition in found}) == (14, {"new"})
+    assert (len(found), {definition.state for definition in found}) == (15, {"new"})
     assert pins(tmp_path).accepted("wiki") is None
     broken = McpServer("wiki", row(tmp_path, "crash"), pins(tmp_path))
     with pytest.raises(ToolFailed, match="No module named 'wiki'"):
