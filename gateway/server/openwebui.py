@@ -23,6 +23,8 @@ _UNSAVED = ("temporary:", "local:", "channel:")
 """How the ids of chats begin that Open WebUI does not keep either."""
 _TASK = "### Task:"
 """How its chores begin, for installations that do not send the header."""
+_ANSWER = "### Task:\nRespond to"
+"""How a turn begins that is to be answered from documents: no chore, though it is worded as one."""
 _UNNAMED = "task"
 _CHOICES = frozenset({"tool_choice", "parallel_tool_calls"})
 _LONGEST = 256

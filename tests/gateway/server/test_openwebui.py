@@ -113,6 +113,15 @@ USUAL = {
         messages=[{"role": "system", "content": "Be brief."}, {"role": "user", "content": TITLE}]
     ),
     "from the system": chore(messages=[{"role": "system", "content": TITLE}]),
+    "with documents": chore(
+        messages=[
+            {
+                "role": "user",
+                "content": "### Task:\nRespond to the user query using the provided context, "
+                "incorporating inline citations.\n<context>\nTides.\n</context>\nWhen?",
+            }
+        ]
+    ),
     "other words": chore(messages=[{"role": "user", "content": "## Task: do it"}]),
     "parts": chore(messages=[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]),
 }
