@@ -376,9 +376,7 @@ class _Desk:
             odd[API_KEY] += line.has(API_KEY) and not (
                 line.pasted or line.text(API_KEY) == key.masked
             )
-            odd[REVOKED] += not (seen and seen.revoked) and (
-                revoked_mark(line.cells.get(REVOKED)) is Mark.UNCLEAR
-            )
+            odd[REVOKED] += not (seen and seen.revoked) and self._strayed(line, key, seen)
             if seen is not None:
                 odd[NAME] += bool(seen.name) and line.has(NAME) and not line.text(NAME)
                 odd[NOTES] += bool(seen.notes) and line.has(NOTES) and not line.text(NOTES)
@@ -389,6 +387,19 @@ class _Desk:
                     " keys stay as they were until that is put right"
                 )
         return ""
+
+    def _strayed(self, line: _Line, key: ApiKey, seen: Seen | None) -> bool:
+        """Whether a cell under Revoked says what another column did. Only that is a doubt: whatever
+        people write there themselves means revoked, in however many rows."""
+        cell = line.cells.get(REVOKED)
+        if revoked_mark(cell) is not Mark.UNCLEAR:
+            return False
+        if isinstance(cell, int | float):
+            return True
+        told = {key.masked, plain(key.email), key.id, key.name, key.tier, key.notes}
+        if seen is not None:
+            told |= {seen.name, seen.tier, seen.notes}
+        return text(cell) in told or len(text(cell)) == 64
 
     def _vanished(self) -> list[str]:
         """Keys whose rows are gone. None if many are gone at once, or the header is damaged."""

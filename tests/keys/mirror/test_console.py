@@ -294,6 +294,27 @@ def test_two_headers_that_changed_places_are_not_believed() -> None:
         assert any("at once" in text for text in reading.problems)
 
 
+def test_what_people_write_under_revoked_counts_in_however_many_rows() -> None:
+    keys = make(10)
+    values = tab(keys)
+    for line in values[1:]:
+        line[at("Revoked")] = "perhaps"
+    reading = read(values, keys)
+    assert {edit.key_id for edit in reading.edits} == {item.key.id for item in keys}
+    assert not reading.held
+
+
+@pytest.mark.parametrize("header", ["Requests", "Created At", "Key Name", "Tier", "Key Hash"])
+def test_a_header_that_changed_places_with_revoked_revokes_nothing(header: str) -> None:
+    keys = make(10)
+    values = tab(keys)
+    for line in values[1:]:
+        line[at("Requests")] = 17
+    values[0][at("Revoked")], values[0][at(header)] = header, "Revoked"
+    reading = read(values, keys)
+    assert (reading.edits, reading.held) == ([], True)
+
+
 def test_names_that_are_gone_at_once_are_kept() -> None:
     keys = make(10)
     values = tab(keys)
@@ -412,7 +433,8 @@ def test_a_foreign_row_is_left_alone_and_named() -> None:
     keys, foreign = make(2), make()
     reading = read([*tab(keys), *rows(foreign)], keys)
     assert (reading.edits, reading.pasted, reading.fixes) == ([], [], [])
-    assert foreign[0].key.id in reading.problems[0]
+    assert reading.problems == []
+    assert foreign[0].key.id in reading.foreign
 
 
 def test_records_give_back_what_the_tab_has() -> None:
