@@ -65,8 +65,11 @@ def _task(request: ChatRequest, headers: Mapping[str, str]) -> str | None:
 
 
 def _is_task(message: Message) -> bool:
-    content = message.get("content")
-    return message.get("role") == "user" and isinstance(content, str) and content.startswith(_TASK)
+    match message:
+        case {"role": "user", "content": str() as text}:
+            return text.startswith(_TASK) and not text.startswith(_ANSWER)
+        case _:
+            return False
 
 
 def _chat(headers: Mapping[str, str]) -> str | None:
