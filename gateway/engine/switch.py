@@ -48,7 +48,7 @@ class Switch:
 
 def _prepare(route: Route, request: ChatRequest) -> ChatRequest:
     request = route.adapt(request)
-    if route.system is None:
+    if route.system is None or request.task is not None:
         return request
     system = {"role": "system", "content": route.system}
     return replace(request, messages=[system, *request.messages])

@@ -89,6 +89,12 @@ async def test_an_engine_gets_the_system_prompt_the_defaults_and_the_caps_of_its
     assert len(request.messages) == 2
 
 
+async def test_a_chore_is_done_without_the_prompt_of_the_name() -> None:
+    own = Own((END,))
+    await drain(_ask(_switch(own, system="Be brief."), task="title_generation"))
+    assert len(own.requests[0].messages) == 1
+
+
 @pytest.mark.parametrize(
     ("said", "heard"),
     [
