@@ -174,6 +174,21 @@ async def test_a_chore_is_a_cheap_models_and_none_of_the_chat(
     assert told["attributes"] == {"user": "ada@example.com", "task": task or "task"}
 
 
+async def test_a_chat_is_kept_without_its_chores(client: httpx2.AsyncClient) -> None:
+    chat = {"x-openwebui-chat-id": "chat-2"}
+    await client.post("/chat/completions", json=TURN, headers=chat)
+    before = (await client.get("/conversations/chat-2")).json()
+    assert [message["role"] for message in before["messages"]] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+    ]
+    chore = {**chat, "x-openwebui-task": "title_generation"}
+    await client.post("/chat/completions", json=TITLE, headers=chore)
+    assert (await client.get("/conversations/chat-2")).json() == before
+
+
 async def test_the_headers_of_another_key_are_not_believed(
     gateway: Gateway, client: httpx2.AsyncClient
 ) -> None:

@@ -364,6 +364,34 @@ async def test_silence_has_heartbeats_sooner_than_elsewhere(
     assert release.is_set()
 
 
+async def test_who_goes_on_talking_hears_only_the_newer_answer(
+    client: httpx2.AsyncClient, upstream: ScriptedUpstream
+) -> None:
+    asked = asyncio.Event()
+    left = asyncio.Event()
+
+    async def script(exchange: Exchange) -> None:
+        if asked.is_set():
+            await speak(exchange)
+            return
+        await exchange.send(CHUNKED + chunk(frames(piece("Well, "))))
+        asked.set()
+        await exchange.until_closed()
+        left.set()
+
+    upstream.script = script
+    call = {"id": "call-5", "type": "inboundPhoneCall"}
+    older = asyncio.ensure_future(client.post("/api/chat/completions", content=body(call=call)))
+    await asyncio.wait_for(asked.wait(), 20)
+    newer = await client.post("/api/chat/completions", content=body(call=call))
+    assert text(newer) == "Hello there."
+    await asyncio.wait_for(left.wait(), 20)
+    ended = await older
+    assert text(ended) in ("", "Well, ")
+    assert chunks(ended)[-1]["choices"][0]["finish_reason"] == "stop"
+    assert chunks(ended)[-1]["failure"]["code"] == "superseded"
+
+
 @pytest.mark.parametrize(
     ("wires", "kind"),
     [("voice", "voice"), ("openai_chat", "chat"), ("openai_chat,voice", "chat")],
