@@ -7,7 +7,7 @@ BIN := .venv/bin
 AGENTS := llamaindex pydantic-ai langgraph openai-agents
 
 .PHONY: help install dev serve format check test test-fast test-clients test-mcp test-agents $(AGENTS:%=test-%) \
-  goldens lock clean
+  goldens matrix lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -85,6 +85,9 @@ $(AGENTS:%=test-%): test-%: .venv/installed-dev .envs/agents-%/installed
 
 goldens: .venv/installed-dev ## Write the golden files anew; read the difference before you commit it.
 	@$(BIN)/python tests/goldens/write.py
+
+matrix: .venv/installed-dev ## Have all client builds read the conformance catalogue; write the table of docs/compatibility.md.
+	@PYTHONPATH=. $(BIN)/python -m tests.clients.matrix.table
 
 lock: .venv/installed-dev ## Take new versions of everything into the lock files.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -2,6 +2,8 @@
 
 import fcntl
 import hashlib
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -40,6 +42,17 @@ def python(name: str, requirements: Path) -> Path:
 
     _keep(folder, sys.version.encode() + requirements.read_bytes(), build)
     return folder / "bin" / "python"
+
+
+def version(package: str) -> str:
+    """Which one is run of an SDK that has an environment: `openai`, `openai-4`, `openai-1.40`."""
+    if package == "openai-1.40":
+        found = re.search(r"^openai==(.+)$", OLD_REQUIREMENTS.read_text(), re.MULTILINE)
+        assert found is not None
+        return found[1]
+    packages = json.loads((HERE / "node" / "package-lock.json").read_text())["packages"]
+    told: str = packages[f"node_modules/{package}"]["version"]
+    return told
 
 
 def node(name: str = "node") -> tuple[Path, Path]:
