@@ -1,6 +1,5 @@
 """LlamaIndex's agent workflows as engines."""
 
-from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import cast
@@ -122,9 +121,9 @@ class _Run:
     def __init__(self, agents: Mapping[str, BaseWorkflowAgent]) -> None:
         self._agents = agents
         self._calls = Calls()
-        self._running: dict[str, deque[str]] = {}
-        """Ids of calls that run, by what the framework says of one. Some models call a call by its
-        tool's name, so that two of them have the same."""
+        self._running: dict[str, tuple[str, str]] = {}
+        """The framework's id and the arguments of each call that runs, by an id that is unique: some
+        models call a call by its tool's name, so that two of them have the same."""
         self._steps: list[Step] = []
         self._report: Reported | None = None
         """Of the round that runs; None between two."""
@@ -231,18 +230,21 @@ class _Run:
         return name if model == _NAMELESS else model, provider
 
     def _start(self, event: ToolCall) -> Batch:
-        same = self._running.setdefault(_key(event), deque())
-        taken = {call_id for ids in self._running.values() for call_id in ids}
         call_id = event.tool_id
-        while call_id in taken:
+        while call_id in self._running:
             call_id += "'"
-        same.append(call_id)
-        return self._calls.ready(call_id, event.tool_name, _dump(event.tool_kwargs))
+        arguments = _dump(event.tool_kwargs)
+        self._running[call_id] = (event.tool_id, arguments)
+        return self._calls.ready(call_id, event.tool_name, arguments)
 
     def _finish(self, event: ToolCallResult) -> Batch:
         output = event.tool_output
-        self._direct = event.return_direct and not output.is_error
-        call_id = self._running[_key(event)].popleft()
+        self._direct = self._direct or (event.return_direct and not output.is_error)
+        said = (event.tool_id, _dump(event.tool_kwargs))
+        # A tool may have changed what it was given: then it is any call of that id.
+        ids = [call_id for call_id, call in self._running.items() if call[0] == event.tool_id]
+        call_id = next((call_id for call_id in ids if self._running[call_id] == said), ids[0])
+        del self._running[call_id]
         return self._calls.finish(call_id, "error" if output.is_error else "ok", output.content)
 
     def end(self, result: object) -> Batch:
@@ -255,15 +257,8 @@ class _Run:
                 events = [Delta(text)] if text else []
         usages = [step.usage for step in self._steps if step.usage is not None]
         usage = sum(usages, Usage()) if usages and len(usages) == len(self._steps) else None
-        match self._reason:
-            case "length" | "max_tokens" | "MAX_TOKENS":
-                return [*events, Complete("length", self._reason, usage, tuple(self._steps))]
-            case "content_filter" | "refusal" | "SAFETY":
-                return [
-                    *events,
-                    Complete("content_filter", self._reason, usage, tuple(self._steps)),
-                ]
-        return [*events, Complete("stop", self._reason, usage, tuple(self._steps))]
+        reason = _REASONS.get(self._reason or "", "stop")
+        return [*events, Complete(reason, self._reason, usage, tuple(self._steps))]
 
 
 def _message(place: str, turn: history.Turn) -> ChatMessage:
@@ -298,10 +293,6 @@ def _load(call: history.Called) -> dict[str, object] | str:
     except orjson.JSONDecodeError:
         return call.arguments
     return cast(dict[str, object], arguments) if isinstance(arguments, dict) else call.arguments
-
-
-def _key(event: ToolCall | ToolCallResult) -> str:
-    return f"{event.tool_id}\n{event.tool_name}\n{_dump(event.tool_kwargs)}"
 
 
 def _dump(arguments: Mapping[str, object]) -> str:

@@ -48,6 +48,7 @@ from pydantic_ai.usage import UsageBase
 from adapters.agents import history
 from adapters.agents.calls import Calls
 from adapters.agents.faults import translate
+from adapters.providers.failures import scrub
 from gateway.errors import GatewayError, InvalidRequest, ProviderFailed
 from gateway.events import (
     Citation,
@@ -158,7 +159,7 @@ class PydanticAIEngine:
         known = translate(self._name, error)
         if known is None and isinstance(error, AgentRunError):
             # The rest is advice for who wrote the agent.
-            reason = error.message.partition(". Consider ")[0]
+            reason = scrub(error.message.partition(". Consider ")[0])
             return ProviderFailed(f"The agent {self._name!r} gave up: {reason}")
         return known
 

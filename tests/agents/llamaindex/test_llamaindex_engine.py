@@ -281,6 +281,28 @@ async def test_calls_that_share_an_id_are_told_apart() -> None:
     assert len(ready) == 2
 
 
+async def test_a_tool_may_change_what_it_was_given() -> None:
+    async def look(places: list[str]) -> str:
+        """Looks."""
+        return places.pop()
+
+    calls = (call("c1", "look", places=["sea", "sky"]), call("c2", "look", places=["sun"]))
+    events = await drain(ask(agent(calls, ("Done",), tools=[look])))
+    results = {event.call_id: event.output for event in events if isinstance(event, ToolCallResult)}
+    assert results == {"c1": "sky", "c2": "sun"}
+
+
+@pytest.mark.parametrize(
+    ("reported", "told"),
+    [("length", "length"), ("max_tokens", "length"), ("refusal", "content_filter"), ("x", "stop")],
+)
+async def test_an_answer_that_was_cut_says_so(reported: str, told: str) -> None:
+    end = used(1, 1, choices=[{"finish_reason": reported}])
+    events = await drain(ask(agent(("It is", end))))
+    assert isinstance(events[-1], Complete)
+    assert (events[-1].finish_reason, events[-1].provider_reason) == (told, reported)
+
+
 class StatusError(Exception):
     def __init__(self, status: int) -> None:
         self.status_code = status
