@@ -1,0 +1,92 @@
+"""The path of a chunk without its network: from the bytes of a provider to those for a client."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+
+from adapters.providers.chunks import ChunkReader
+from adapters.wires.openai_chat import OpenAIChatWire
+from gateway.ports import Events
+from gateway.records import ApiKey, Call
+from gateway.request import ChatRequest
+from gateway.server.interceptors.meter import Meter
+from gateway.server.interceptors.notifications import show_tools
+from gateway.server.pipeline import Delivery, run
+
+HEAD = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
+END = (
+    HEAD + b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":200}}\n\n'
+    b"data: [DONE]\n\n"
+)
+REQUEST = ChatRequest(
+    model="m", messages=[{"role": "user", "content": "Hi"}], stream=True, include_usage=True
+)
+
+
+def call() -> Call:
+    key = ApiKey(
+        id="k",
+        email="a@example.com",
+        name="",
+        tier="default",
+        masked="sk-…",
+        created_at=datetime.now(UTC),
+    )
+    return Call(id="0193e4a8-0000-7000-8000-000000000000", key=key, request=REQUEST, created=1)
+
+
+def reads(chunks: int, each: int) -> list[bytes]:
+    """What a provider sends, `each` chunks in a read, and the end in one of its own."""
+    sent = [
+        HEAD + b'"choices":[{"index":0,"delta":{"content":"w%d "},"finish_reason":null}]}\n\n' % n
+        for n in range(chunks)
+    ]
+    return [*(b"".join(sent[at : at + each]) for at in range(0, chunks, each)), END]
+
+
+def translate(received: Iterable[bytes]) -> bytes:
+    """Split, read into events, encoded: nothing else."""
+    reader, encoder = ChunkReader("bench"), OpenAIChatWire().encoder(call())
+    return b"".join(encoder.encode(batch) for read in received if (batch := reader.feed(read)))
+
+
+class Replay:
+    """An engine that has all of its answer already."""
+
+    def __init__(self, received: Iterable[bytes]) -> None:
+        self._received = received
+
+    async def stream(self, call: Call, request: ChatRequest, /) -> Events:
+        reader = ChunkReader("bench")
+        for read in self._received:
+            if batch := reader.feed(read):
+                yield batch
+
+
+def deliver(received: Iterable[bytes]) -> bytes:
+    """The same through everything that a call has on its way: seal, tools, meter, delivery."""
+    made = call()
+    interceptors = (show_tools, Meter(lambda: 9).watch)
+    delivery = Delivery(run(made, Replay(received), interceptors), lambda error: None)
+
+    async def gather() -> bytes:
+        encoder = OpenAIChatWire().encoder(made)
+        return b"".join([frame async for frame in delivery.frames(encoder, None)])
+
+    return _finish(gather())
+
+
+def _finish(work: Coroutine[object, None, bytes]) -> bytes:
+    """Runs what never waits for anything."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        sent: bytes = end.value
+        return sent
+    raise AssertionError("it waits for something")
+
+
+PATHS: dict[str, Callable[[Iterable[bytes]], bytes]] = {
+    "translate": translate,
+    "deliver": deliver,
+}
