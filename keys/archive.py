@@ -1,7 +1,8 @@
 """Answers and conversations in an embedded database of their own: what is kept for clients that return.
 
 Apart from the ledger, so that what people said can be deleted, backed up and limited without touching
-the account. One thread has the one connection: nothing here is on the way of a token.
+the account. One thread has the one connection, and commits what waits as one transaction: the cost of a
+durable commit is shared by all who wait for it. Nothing here is on the way of a token.
 """
 
 import asyncio
@@ -10,9 +11,12 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
     URL,
@@ -30,16 +34,18 @@ from sqlalchemy import (
     and_,
     create_engine,
     delete,
+    event,
     or_,
     select,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
 from gateway.ports import Archive
 from gateway.records import Document
-from keys.database import describe, file_of, make_directory
+from keys import lock
+from keys.database import begin_immediate, describe, file_of, make_directory
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +70,24 @@ _documents = Table(
 
 _PRAGMAS = (
     "PRAGMA busy_timeout = 5000",
-    # No write-ahead log: there is one connection, and a copy of the file is always whole.
-    "PRAGMA journal_mode = TRUNCATE",
-    "PRAGMA synchronous = FULL",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # NORMAL forgets the last commits when the power fails
     "PRAGMA secure_delete = ON",  # what a user deletes is not left in the file
 )
+
+_FORGET = "PRAGMA wal_checkpoint(TRUNCATE)"
+"""Nor in its log."""
+
+_GROUP = 200
+"""Pieces of work in one transaction, at most."""
+
+
+@dataclass(slots=True, eq=False)
+class _Work(Generic[T]):
+    do: Callable[[Connection], T]
+    forgets: bool = False
+    """Whether something is deleted that must not be found in the log either."""
+    done: Future[T] = field(default_factory=Future)
 
 
 class ArchiveError(OSError):
@@ -76,29 +95,29 @@ class ArchiveError(OSError):
 
 
 class SQLiteArchive(Archive):
-    """Keeps documents in one SQLite file, `sqlite:///data/archive.db`."""
+    """Keeps documents in one SQLite file, `sqlite:///data/archive.db`, for one process at a time."""
 
     def __init__(self, url: str) -> None:
         self._path = file_of(url)
-        self._thread: ThreadPoolExecutor | None = None
-        self._connection: Connection | None = None
+        self._queue: SimpleQueue[_Work[Any] | None] | None = None
+        self._thread: Thread | None = None
 
     def start(self) -> None:
         if self._thread is not None:
             return
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="archive")
-        try:
-            thread.submit(self._open).result()
-        except BaseException:
-            thread.shutdown()
-            raise
-        self._thread = thread
+        opened: Future[None] = Future()
+        queue: SimpleQueue[_Work[Any] | None] = SimpleQueue()
+        thread = Thread(target=self._run, args=(queue, opened), name="archive", daemon=True)
+        thread.start()
+        opened.result()
+        self._queue, self._thread = queue, thread
 
     def close(self) -> None:
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.submit(self._close)
-            thread.shutdown()
+        queue, thread = self._queue, self._thread
+        self._queue = self._thread = None
+        if queue is not None and thread is not None:
+            queue.put(None)
+            thread.join()
 
     async def get(self, owner: str, kind: str, document_id: str, /) -> Document | None:
         def find(connection: Connection) -> Document | None:
@@ -124,7 +143,9 @@ class SQLiteArchive(Archive):
 
     async def delete(self, owner: str, kind: str, document_id: str, /) -> bool:
         statement = delete(_documents).where(_is(owner, kind, document_id))
-        return await self._do(lambda connection: connection.execute(statement).rowcount > 0)
+        return await self._do(
+            lambda connection: connection.execute(statement).rowcount > 0, forgets=True
+        )
 
     async def list(
         self, owner: str, kind: str, /, *, limit: int, after: str | None = None
@@ -151,55 +172,112 @@ class SQLiteArchive(Archive):
 
     async def expire(self, before: datetime, /) -> int:
         statement = delete(_documents).where(_documents.c.updated_at < _number(before))
-        return await self._do(lambda connection: connection.execute(statement).rowcount)
+        return await self._do(
+            lambda connection: connection.execute(statement).rowcount, forgets=True
+        )
+
+    async def _do(self, work: Callable[[Connection], T], *, forgets: bool = False) -> T:
+        return await asyncio.wrap_future(self._submit(work, forgets=forgets))
+
+    def _submit(self, work: Callable[[Connection], T], *, forgets: bool = False) -> Future[T]:
+        if self._queue is None:
+            raise LedgerUnavailable("The archive is not open.")
+        item = _Work(work, forgets)
+        self._queue.put(item)
+        return item.done
 
     # In the thread.
 
-    def _open(self) -> None:
+    def _run(self, queue: SimpleQueue[_Work[Any] | None], opened: Future[None]) -> None:
         try:
-            make_directory(self._path.parent)
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            engine = create_engine(
-                URL.create("sqlite", database=str(self._path)),
-                creator=self._connect,
-                poolclass=NullPool,
-                hide_parameters=True,  # nothing that anybody said in an error's text
-            )
-            self._connection = engine.connect()
-            _documents.metadata.create_all(self._connection)
-            self._connection.commit()
+            with contextlib.ExitStack() as held:
+                connection = self._open(held)
+                opened.set_result(None)
+                while (first := queue.get()) is not None:
+                    group, last = _gather(first, queue)
+                    self._commit(connection, group)
+                    if last:
+                        return
         except (SQLAlchemyError, OSError) as error:
-            raise ArchiveError(f"{self._path}: {describe(error)}") from error
+            opened.set_exception(ArchiveError(f"{self._path}: {describe(error)}"))
+
+    def _open(self, held: contextlib.ExitStack) -> Connection:
+        make_directory(self._path.parent)
+        try:
+            owner = lock.acquire(self._path.with_name(f"{self._path.name}.lock"), timeout=1.0)
+        except TimeoutError:
+            raise OSError("another gateway keeps its answers there") from None
+        held.callback(os.close, owner)
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        engine = create_engine(
+            URL.create("sqlite", database=str(self._path)),
+            creator=self._connect,
+            poolclass=NullPool,
+            hide_parameters=True,  # nothing that anybody said in an error's text
+        )
+        event.listen(engine, "begin", begin_immediate)
+        connection = held.enter_context(engine.connect())
+        with connection.begin():
+            _documents.metadata.create_all(connection)
+        return connection
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path)
+        # No implicit transactions: the driver would begin them too late.
+        connection = sqlite3.connect(self._path, isolation_level=None)
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         return connection
 
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    async def _do(self, work: Callable[[Connection], T]) -> T:
-        return await asyncio.wrap_future(self._submit(work))
-
-    def _submit(self, work: Callable[[Connection], T]) -> Future[T]:
-        if self._thread is None:
-            raise LedgerUnavailable("The archive is not open.")
-        return self._thread.submit(self._transact, work)
-
-    def _transact(self, work: Callable[[Connection], T]) -> T:
-        if self._connection is None:
-            raise LedgerUnavailable("The archive is not open.")
+    def _commit(self, connection: Connection, group: Sequence[_Work[Any]]) -> None:
+        """Each is done or not by itself; none is until all are on disk."""
+        group = [work for work in group if work.done.set_running_or_notify_cancel()]
+        results: list[tuple[Future[Any], object]] = []
         try:
-            with self._connection.begin():
-                return work(self._connection)
+            with connection.begin():
+                for work in group:
+                    try:
+                        with connection.begin_nested():
+                            results.append((work.done, work.do(connection)))
+                    except DataError as error:
+                        work.done.set_exception(self._failed(error))
+            if any(work.forgets for work in group):
+                self._forget(connection)
         except SQLAlchemyError as error:
-            log.error("%s: %s", self._path, describe(error))
-            raise LedgerUnavailable("The archive cannot be used.") from error
+            failure = self._failed(error)
+            for work in group:
+                if not work.done.done():
+                    work.done.set_exception(failure)
+            return
+        for done, result in results:
+            done.set_result(result)
+
+    def _forget(self, connection: Connection) -> None:
+        driver = connection.connection.cursor()
+        try:
+            driver.execute(_FORGET)
+        except sqlite3.Error as error:  # the next one that forgets tries again
+            log.warning("%s: what was deleted is in its log yet: %s", self._path, error)
+        finally:
+            driver.close()
+
+    def _failed(self, error: SQLAlchemyError) -> LedgerUnavailable:
+        log.error("%s: %s", self._path, describe(error))
+        return LedgerUnavailable("The archive cannot be used.")
+
+
+def _gather(
+    first: _Work[Any], queue: SimpleQueue[_Work[Any] | None]
+) -> tuple[list[_Work[Any]], bool]:
+    """What waits, and whether the end was among it."""
+    group = [first]
+    with contextlib.suppress(Empty):
+        while len(group) < _GROUP:
+            following = queue.get_nowait()
+            if following is None:
+                return group, True
+            group.append(following)
+    return group, False
 
 
 def _write(connection: Connection, document: Document) -> None:

@@ -51,7 +51,7 @@ class Database:
         self._guest = self._engine("rw", "PRAGMA wal_autocheckpoint = 0")
         self._reader = self._engine("ro", "PRAGMA query_only = ON")
         for engine in (self._writer, self._guest):
-            event.listen(engine, "begin", _begin)
+            event.listen(engine, "begin", begin_immediate)
 
     def prepare(self) -> None:
         """Makes the file and its tables, or brings them forward. Raises `LedgerError`."""
@@ -166,7 +166,7 @@ class Database:
         )
 
 
-def _begin(connection: Connection) -> None:
+def begin_immediate(connection: Connection) -> None:
     # A transaction that reads first and wants to write later is refused at once, whatever the timeout.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 

@@ -158,6 +158,33 @@ async def test_a_disk_that_fails_is_told_and_passes(
     assert await archive.get("ada@example.com", "responses", "a") == document()
 
 
+async def test_who_does_not_wait_any_more_is_no_hindrance(archive: SQLiteArchive) -> None:
+    waiting = [asyncio.create_task(archive.put(document(f"{n}"))) for n in range(100)]
+    await asyncio.sleep(0)
+    for task in waiting[::2]:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await archive.put(document("last"))
+    kept = {found.id for found in await archive.list("ada@example.com", "responses", limit=200)}
+    assert {f"{n}" for n in range(1, 100, 2)} | {"last"} <= kept
+
+
+async def test_many_at_once_are_all_kept(archive: SQLiteArchive) -> None:
+    await asyncio.gather(*(archive.put(document(f"{n}", data=b"%d" % n)) for n in range(500)))
+    for n in (0, 250, 499):
+        found = await archive.get("ada@example.com", "responses", f"{n}")
+        assert found is not None
+        assert found.data == b"%d" % n
+
+
+async def test_one_process_at_a_time_keeps_answers_there(
+    archive: SQLiteArchive, tmp_path: Path
+) -> None:
+    second = SQLiteArchive(f"sqlite:///{tmp_path / 'new' / 'archive.db'}")
+    with pytest.raises(OSError, match="another gateway keeps its answers there"):
+        await asyncio.to_thread(second.start)
+
+
 @pytest.mark.parametrize("url", ["sqlite://", "mysql:///x", "sqlite:///:memory:", "sqlite:///a?b"])
 def test_a_url_that_names_no_file_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="has to name a file"):
