@@ -99,7 +99,7 @@ lock: .venv/installed-dev ## Take new versions of everything into the lock files
 	  tests/mcp/requirements.in -o tests/mcp/requirements.txt
 	@for name in $(AGENTS); do \
 	  $(BIN)/uv pip compile -q -U --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
-	    --extra test pyproject.toml tests/agents/$$name/requirements.in -c requirements-dev.lock \
+	    pyproject.toml tests/agents/testing.in tests/agents/$$name/requirements.in -c requirements-dev.lock \
 	    -o tests/agents/$$name/requirements.txt || exit 1; \
 	done
 
