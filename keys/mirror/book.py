@@ -15,6 +15,9 @@ from keys.mirror.google import Google
 
 _Result = TypeVar("_Result")
 
+HEALED = 300.0
+"""Seconds that is told what has mended itself: what is over is no problem."""
+
 
 class Alarms:
     """What is wrong, in words, until it is over. `topic` is what is replaced or cleared. Any thread."""

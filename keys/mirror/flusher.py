@@ -7,12 +7,11 @@ Whether it was applied is never guessed from an answer but read: the marker's na
 The body is kept in the ledger before it is sent. docs/sheets.md tells what follows from that.
 """
 
-import hashlib
 import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import orjson
@@ -20,47 +19,30 @@ from sqlalchemy import Connection
 
 from gateway.records import ApiKey, UsageRow
 from keys import account
-from keys.columns import whole
 from keys.mirror import aside, layout, schema, tables
 from keys.mirror.aside import Aside
-from keys.mirror.book import Book
+from keys.mirror.body import MOST_KEYS, NOBODY, Batch, Composer, Ground, Row, UserTab
+from keys.mirror.book import HEALED, Book
 from keys.mirror.google import BudgetSpent, Google, SheetLost, SheetRefused, SheetUnreachable
-from keys.mirror.layout import Request, Snapshot, Tab
-from keys.mirror.tables import Effects, Flush
-from keys.rollup import FULLEST_DAY, OTHER, Group, Total, daily_cells, group_of
-from keys.tabs import (
-    DAILY,
-    KEYS,
-    USAGE_COLUMNS,
-    Cell,
-    Column,
-    key_cells,
-    serial,
-    usage_cells,
-)
+from keys.mirror.layout import Request, Snapshot
+from keys.mirror.tables import Flush
+from keys.tabs import DAILY, KEYS
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BODY = 2_000_000
 MOST_ROWS = 2_500
 """Of a flush: about as many as fit into a body."""
-MOST_KEYS = MOST_USERS = 500
+_MOST_USERS = 500
 _ROTATED = "rotated"
 """In the state of a spreadsheet: the revision after which usage rows go to the next one."""
 _NOTICED = "noticed"
 """In the state of a spreadsheet: the write of ours that this ledger did not know."""
 _DOUBTFUL = "doubtful"
 """In the state of a spreadsheet: up to this revision, rows may be there without this ledger knowing."""
-NOBODY = "0" * 8
-"""Who owns the first marker."""
 _LONGEST_QUERY = 6_000
-_ROOM = 100
-"""Rows that a machine's tab grows by."""
 _ATTEMPTS = 3
 _IDLE = 60.0
 """Seconds between looks at the spreadsheet while there is nothing to write."""
-_TOLD = 300.0
-"""Seconds that is told what was mended: what is over is no problem."""
 _PATIENCE = 10.0
 """Seconds for an answer to what is asked all the time: people's edits of keys wait for their turn. A
 flush whose answer was late is found by its marker."""
@@ -92,96 +74,6 @@ class Figures:
         return 0.0 if since is None else round(max(0.0, (now - since).total_seconds()), 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _UserTab:
-    email: str
-    tab: Tab | None
-    header: Sequence[object]
-
-
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """What a body is built upon, beside the rows."""
-
-    snapshot: Snapshot
-    users: Mapping[str, _UserTab]
-    keys_tab: Tab | None
-    keys_header: Sequence[object]
-    keys_there: frozenset[str]
-    daily_rows: int
-    stats_rows: int
-
-    def print(self, batch: "_Batch") -> str:
-        """Changes when a stored body would no longer put everything in its place."""
-        return hashlib.sha256(
-            orjson.dumps(
-                [
-                    [
-                        [it.email, it.tab and it.tab.sheet_id, it.header]
-                        for it in self.users.values()
-                    ],
-                    self.keys_tab and self.keys_tab.sheet_id,
-                    self.keys_header,
-                    self.daily_rows,
-                    self.stats_rows,
-                    batch.print(),
-                ],
-                default=str,
-            )
-        ).hexdigest()
-
-
-Row = tuple[int, UsageRow]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """The usage rows of a flush."""
-
-    rows: Sequence[Row]
-    """Counted, and done with: those after `upto`, in the order of their revisions."""
-    upto: int
-    sent: Sequence[UsageRow]
-    """Appended to their users' tabs."""
-    aside: Sequence[tuple[str, str, str]] = ()
-    """Of the former, those that are left out of their tabs."""
-    again: bool = False
-    """What is sent was counted before, and set aside."""
-
-    @property
-    def size(self) -> int:
-        return len(self.sent if self.again else self.rows)
-
-    def first(self, size: int) -> "_Batch":
-        if self.again:
-            return replace(self, sent=self.sent[:size])
-        rows = self.rows[:size]
-        ids = {row.id for _, row in rows}
-        return replace(
-            self,
-            rows=rows,
-            sent=[row for row in self.sent if row.id in ids],
-            aside=[each for each in self.aside if each[0] in ids],
-        )
-
-    def print(self) -> list[str]:
-        """What tells it from others of the same size."""
-        if self.again:
-            return [row.id for row in self.sent]
-        return [str(len(self.sent)), *(each[0] for each in self.aside)]
-
-
-@dataclass(slots=True)
-class _Plan:
-    """The requests of a flush and what they come to."""
-
-    requests: list[Request] = field(default_factory=list)
-    blame: dict[int, tuple[str, bool]] = field(default_factory=dict)
-    """Which requests are for whose tab, and whether it is rather the tab than the rows."""
-    keys: dict[str, tuple[bool, int | None]] = field(default_factory=dict)
-    daily: list[tuple[Group, Total, int]] = field(default_factory=list)
-
-
 class Flusher:
     """Writes what the spreadsheet does not have yet. For one thread."""
 
@@ -211,6 +103,7 @@ class Flusher:
         self._learnt = False
         """Whether a refusal told what the next body has to be like."""
         self._aside = Aside(book.id, now)
+        self._composer = Composer(book, self._aside, now, usage_only=follows is not None)
         self._torn = 0
         self._looked_at: datetime | None = None
 
@@ -239,7 +132,7 @@ class Flusher:
             tables.set_state(connection, self.book.id, {"owner": owner})
             return owner
 
-        self._owner = self.book.change(prepare)
+        self._owner = self._composer.owner = self.book.change(prepare)
 
     def _attempt(self) -> bool:
         book = self.book
@@ -278,24 +171,24 @@ class Flusher:
         elif not (stored or rows or again or unlisted or homeless):
             return False
         if again:
-            batch = _Batch((), upto, again, again=True)
+            batch = Batch((), upto, again, again=True)
         else:
             doubtful = upto < int(state.get(_DOUBTFUL, "0"))
             there = self._present(snapshot, [row for _, row in rows]) if doubtful else set()
             batch = self._batch(rows, upto, there, usage=_ROTATED not in state)
         return self._flush(snapshot, stored, batch, unlisted)
 
-    def _batch(self, rows: Sequence[Row], upto: int, there: set[str], *, usage: bool) -> _Batch:
+    def _batch(self, rows: Sequence[Row], upto: int, there: set[str], *, usage: bool) -> Batch:
         """`there` are ids of rows that the spreadsheet has already."""
         if not usage:
-            return _Batch(rows, upto, ())
+            return Batch(rows, upto, ())
         left_out = [
             (row.id, row.email, reason)
             for _, row in rows
             if row.id not in there and (reason := self._aside.reason(row))
         ]
         ids = there | {each[0] for each in left_out}
-        return _Batch(rows, upto, [row for _, row in rows if row.id not in ids], left_out)
+        return Batch(rows, upto, [row for _, row in rows if row.id not in ids], left_out)
 
     def _more(self, connection: Connection) -> tuple[list[tuple[ApiKey, bytes]], bool]:
         """Keys that are not listed, and whether something has lost its line in a machine's tab."""
@@ -337,7 +230,7 @@ class Flusher:
         self,
         snapshot: Snapshot,
         stored: Sequence[Flush],
-        batch: _Batch,
+        batch: Batch,
         unlisted: Sequence[tuple[ApiKey, bytes]],
     ) -> bool:
         marker = snapshot.marker
@@ -355,7 +248,7 @@ class Flusher:
         ):
             flush = latest
         else:
-            flush, batch, blame = self._build(ground, batch, unlisted, number)
+            flush, batch, blame = self._composer.compose(ground, batch, unlisted, number)
             self.book.change(lambda connection: tables.store_flush(connection, self.book.id, flush))
         try:
             self._hasty.update(flush.body)
@@ -389,7 +282,7 @@ class Flusher:
     # A body that Google says is wrong.
 
     def _answer_refusal(
-        self, error: SheetRefused, batch: _Batch, blame: Mapping[int, tuple[str, bool]]
+        self, error: SheetRefused, batch: Batch, blame: Mapping[int, tuple[str, bool]]
     ) -> None:
         """Makes the next body another one, if this one is to blame. Raises if nothing helps."""
         message = error.what
@@ -455,7 +348,7 @@ class Flusher:
 
     def _survey(
         self, snapshot: Snapshot, rows: Sequence[UsageRow], with_keys: bool, number: int
-    ) -> _Ground:
+    ) -> Ground:
         """Reads the headers of all tabs that will be written, right before that."""
         emails = dict.fromkeys(row.email for row in rows)
         there = {email: tab for email in emails if (tab := snapshot.user_tab(email))}
@@ -473,10 +366,10 @@ class Flusher:
         daily_rows, stats_rows = self._counters(snapshot, counters, number)
         found = dict(zip(there, headers, strict=True))
         keys_header = listed[0] if listed else []
-        return _Ground(
+        return Ground(
             snapshot=snapshot,
             users={
-                email: _UserTab(email, there.get(email), found.get(email, [])) for email in emails
+                email: UserTab(email, there.get(email), found.get(email, [])) for email in emails
             },
             keys_tab=keys_tab,
             keys_header=keys_header,
@@ -573,7 +466,7 @@ class Flusher:
             self.book.change(note)
             if known is not None:
                 self.book.alarms.raise_(
-                    f"tab {name}", f"the tab {name!r} was lost; it was made anew", _TOLD
+                    f"tab {name}", f"the tab {name!r} was lost; it was made anew", HEALED
                 )
                 raise _Moved
 
@@ -665,232 +558,13 @@ class Flusher:
             found |= ids.intersection(str(cell) for line in block for cell in line)
         return found
 
-    # Building a body.
-
-    def _build(
-        self,
-        ground: _Ground,
-        batch: _Batch,
-        unlisted: Sequence[tuple[ApiKey, bytes]],
-        number: int,
-    ) -> tuple[Flush, _Batch, Mapping[int, tuple[str, bool]]]:
-        token = secrets.token_hex(4)
-        while True:
-            plan = self._plan(ground, batch, unlisted, number, token)
-            body = orjson.dumps({"requests": plan.requests})
-            if len(body) <= LARGEST_BODY or batch.size + len(unlisted) <= 1:
-                break
-            share = 0.9 * LARGEST_BODY / len(body)
-            batch = batch.first(max(1, int(batch.size * share)))
-            unlisted = unlisted[: max(1, int(len(unlisted) * share))]
-        effects = Effects(
-            upto=batch.rows[-1][0] if batch.rows else batch.upto,
-            rows=batch.size,
-            keys=[(key_id, listed, row) for key_id, (listed, row) in plan.keys.items()],
-            daily=plan.daily,
-            layout=ground.print(batch),
-            again=[row.id for row in batch.sent] if batch.again else (),
-            aside=batch.aside,
-        )
-        return Flush(token, number, body, effects), batch, plan.blame
-
-    def _plan(
-        self,
-        ground: _Ground,
-        batch: _Batch,
-        unlisted: Sequence[tuple[ApiKey, bytes]],
-        number: int,
-        token: str,
-    ) -> _Plan:
-        plan = _Plan()
-        plan.requests += self._marks(ground.snapshot, number, token)
-        for email, request in self._usage(ground, batch.sent):
-            plan.blame[len(plan.requests)] = email, "appendCells" not in request
-            plan.requests.append(request)
-        stats_rows = daily_rows = 0
-        if self._follows is None:
-            with self.book.reading() as connection:
-                self._list_keys(plan, ground, unlisted)
-                rows = [row for _, row in batch.rows]
-                stats_rows = self._count(connection, plan, ground, [row.key_id for row in rows])
-                daily_rows = self._roll_up(connection, plan, ground, rows)
-        gateway = ground.snapshot.tab(layout.GATEWAY)
-        assert gateway is not None
-        told: tuple[Cell, ...] = (
-            layout.SCHEMA_VERSION,
-            number,
-            serial(self._now()),
-            daily_rows,
-            stats_rows,
-            self._owner,
-        )
-        lines = [
-            layout.placed({0: layout.value(name), 1: layout.value(cell)})
-            for name, cell in zip(layout.GATEWAY_NAMES, told, strict=True)
-        ]
-        plan.requests.append(layout.write(gateway.sheet_id, 1, lines, "userEnteredValue"))
-        return plan
-
-    def _marks(self, snapshot: Snapshot, number: int, token: str) -> Iterator[Request]:
-        marker = snapshot.marker
-        assert marker is not None
-        yield layout.flush_mark(number, self._owner, token)
-        yield layout.remove_range(marker.range_id)
-        if marker.owner not in (self._owner, NOBODY):
-            yield layout.receipt(marker)
-        for mark in snapshot.marks:
-            if mark.owner == self._owner and mark != marker:
-                yield layout.remove_range(mark.range_id)
-
-    def _usage(self, ground: _Ground, rows: Sequence[UsageRow]) -> Iterator[tuple[str, Request]]:
-        """What puts rows into their users' tabs, and whose each request is."""
-        taken = set(ground.snapshot.tabs)
-        tabs = list(ground.snapshot.tabs.values())
-        by_user: dict[str, list[UsageRow]] = {}
-        for row in rows:
-            by_user.setdefault(row.email, []).append(row)
-        for email, own in by_user.items():
-            user = ground.users[email]
-            places = {column.header: index for index, column in enumerate(USAGE_COLUMNS)}
-            if user.tab is None:
-                sheet_id = layout.usage_sheet_id(email, taken)
-                title = layout.usage_title(email, tabs)
-                taken.add(sheet_id)
-                tabs.append(Tab(sheet_id, title, 2, len(USAGE_COLUMNS)))
-                requests = list(layout.add_usage_tab(email, sheet_id, title))
-            else:
-                sheet_id = user.tab.sheet_id
-                requests, places = self._mend(user.tab, user.header, places)
-                if not user.tab.labels:
-                    requests.append(layout.user_label(sheet_id, email))
-            # As text at once: trees of so many cells would take twenty times the room.
-            lines = [orjson.Fragment(orjson.dumps(_usage_line(row, places))) for row in own]
-            requests.append(layout.append(sheet_id, lines))
-            for request in requests:
-                yield email, request
-
-    def _mend(
-        self, tab: Tab, header: Sequence[object], standard: dict[str, int]
-    ) -> tuple[list[Request], dict[str, int]]:
-        """Where the columns of a user's tab are, and what gives it those that it has lost."""
-        topic = f"tab {tab.sheet_id}"
-        places = layout.first_places(header, USAGE_COLUMNS)
-        if not places:
-            self.book.alarms.raise_(
-                topic, f"the tab {tab.title!r} had lost its header; it was written anew", _TOLD
-            )
-            return list(layout.insert_header(tab, USAGE_COLUMNS)), standard
-        lost = [column for column in USAGE_COLUMNS if column.header not in places]
-        if not lost:
-            return [], places
-        names = ", ".join(column.header for column in lost)
-        self.book.alarms.raise_(
-            topic,
-            f"the tab {tab.title!r} had lost the column {names}; it was added at the right end",
-            _TOLD,
-        )
-        for index, column in enumerate(lost, tab.columns):
-            places[column.header] = index
-        return list(layout.add_columns(tab, lost)), places
-
-    def _list_keys(
-        self,
-        plan: _Plan,
-        ground: _Ground,
-        unlisted: Sequence[tuple[ApiKey, bytes]],
-    ) -> None:
-        """New keys, after the last row of the tab of keys."""
-        if not unlisted or ground.keys_tab is None:
-            return
-        try:
-            places = layout.columns(ground.keys_header, layout.LISTED_COLUMNS)
-        except layout.HeaderBroken as error:
-            self.book.alarms.raise_(
-                "new keys",
-                f"new keys are not listed: in the tab {ground.keys_tab.title!r} {error}",
-            )
-            return
-        self.book.alarms.clear("new keys")
-        lines = []
-        for key, digest in unlisted:
-            plan.keys[key.id] = (True, None)
-            if key.id not in ground.keys_there:
-                lines.append(_key_line(key, digest, places, self.book.tiers))
-        if lines:
-            fields = f"{layout.CELL_FIELDS},dataValidation"
-            plan.requests.append(layout.append(ground.keys_tab.sheet_id, lines, fields))
-
-    def _count(
-        self, connection: Connection, plan: _Plan, ground: _Ground, key_ids: Iterable[str]
-    ) -> int:
-        """The keys' counters as they are now: absolute, in the gateway's own lines."""
-        tab = ground.snapshot.tab(layout.STATS)
-        assert tab is not None
-        homeless = tables.homeless_keys(connection, self.book.id, MOST_KEYS)
-        ids = list(dict.fromkeys((*key_ids, *homeless)))
-        known, used = tables.stats_rows(connection, self.book.id, ids), ground.stats_rows
-        lines: dict[int, Request] = {}
-        for key in tables.counters(connection, ids):
-            row = known.get(key.id)
-            if row is None:
-                used += 1
-                row = used
-            plan.keys[key.id] = (plan.keys.get(key.id, (False, None))[0], row)
-            last = None if key.last_used_at is None else serial(key.last_used_at)
-            cells = (key.id, last, whole(key.requests), whole(key.tokens), self._owner)
-            lines[row] = _line(layout.STATS_COLUMNS, cells)
-        plan.requests += _fixed(tab, lines, used)
-        return used
-
-    def _roll_up(
-        self, connection: Connection, plan: _Plan, ground: _Ground, rows: Iterable[UsageRow]
-    ) -> int:
-        """The days' sums with these rows in them: absolute, in the gateway's own lines."""
-        tab = ground.snapshot.tab(DAILY)
-        assert tab is not None
-        book, used = self.book.id, ground.daily_rows
-        totals: dict[Group, tuple[Total, int]] = {}
-        for group, total in tables.homeless_groups(connection, book, MOST_KEYS):
-            used += 1
-            totals[group] = total, used
-        days: dict[object, int] = {}
-        for usage in rows:
-            group = group_of(usage)
-            if self._aside.uncountable(usage):
-                group = group._replace(model=OTHER, provider="")
-            entry = totals.get(group)
-            if entry is None:
-                found = tables.daily_total(connection, book, group)
-                if found is None:
-                    if group.day not in days:
-                        days[group.day] = tables.daily_groups(connection, book, group.day)
-                    if days[group.day] >= FULLEST_DAY:
-                        group = group._replace(model=OTHER, provider="")
-                        entry = totals.get(group)
-                        found = tables.daily_total(connection, book, group)
-                    days[group.day] += 1
-                total, row = found or (Total(), None)
-                if entry is None:
-                    if row is None:
-                        used += 1
-                        row = used
-                    entry = totals[group] = total, row
-            entry[0].count(usage)
-        lines = {
-            row: _line(layout.ROLLUP_COLUMNS, (*daily_cells(group, total), self._owner))
-            for group, (total, row) in totals.items()
-        }
-        plan.daily = [(group, total, row) for group, (total, row) in totals.items()]
-        plan.requests += _fixed(tab, lines, used)
-        return used
-
 
 def _few_users(rows: list[Row]) -> list[Row]:
     """The first rows, of no more users than whose tabs are looked at before a flush."""
     emails: set[str] = set()
     for index, (_, row) in enumerate(rows):
         emails.add(row.email)
-        if len(emails) > MOST_USERS:
+        if len(emails) > _MOST_USERS:
             return rows[:index]
     return rows
 
@@ -906,49 +580,3 @@ def _ids(header: Sequence[object], lines: Iterable[Sequence[object]]) -> frozens
     if place is None:
         return frozenset()
     return frozenset(str(line[place]) for line in lines if len(line) > place and line[place])
-
-
-def _line(columns: Sequence[Column], cells: Sequence[Cell]) -> Request:
-    typed = map(layout.typed, columns, cells)
-    return layout.placed(dict(enumerate(typed)))
-
-
-def _usage_line(row: UsageRow, places: Mapping[str, int]) -> Request:
-    cells = zip(USAGE_COLUMNS, usage_cells(row), strict=True)
-    return layout.placed(
-        {places[column.header]: layout.typed(column, cell) for column, cell in cells}
-    )
-
-
-def _key_line(
-    key: ApiKey, digest: bytes, places: Mapping[str, int], tiers: Sequence[str]
-) -> Request:
-    placed: dict[int, Request] = {}
-    columns = layout.LISTED_COLUMNS
-    for column, cell in zip(columns, (*key_cells(key), digest.hex()), strict=True):
-        formula = layout.counter(column.header, f'"{key.id}"')
-        made = (
-            layout.typed(column, cell)
-            if formula is None
-            else {
-                "userEnteredValue": {"formulaValue": formula},
-                "userEnteredFormat": {"numberFormat": layout.FORMATS[column.kind]},
-            }
-        )
-        if rule := layout.validation(column.header, tiers):
-            made["dataValidation"] = rule
-        placed[places[column.header]] = made
-    return layout.placed(placed)
-
-
-def _fixed(tab: Tab, lines: Mapping[int, Request], used: int) -> Iterator[Request]:
-    """Lines at their places, counted from 1 below the header; neighbours in one request."""
-    short = used + 1 - tab.rows
-    if short > 0:
-        yield from layout.extend(tab.sheet_id, rows=short + _ROOM)
-    run: list[Request] = []
-    for row in sorted(lines):
-        run.append(lines[row])
-        if row + 1 not in lines:
-            yield layout.write(tab.sheet_id, row + 1 - len(run), run)
-            run = []

@@ -17,11 +17,12 @@ from sqlalchemy import Connection, func, select
 from gateway.records import UsageRow
 from keys.columns import usage_row
 from keys.mirror import aside, layout, schema, tables
+from keys.mirror.body import usage_line
 from keys.mirror.book import Book
 from keys.mirror.google import Budget, Google, SheetRefused, SheetUnreachable
 from keys.mirror.layout import Request, Snapshot, Tab
 from keys.schema import api_keys, usage_rows
-from keys.tabs import KEY_ID, USAGE_COLUMNS, usage_cells
+from keys.tabs import KEY_ID, USAGE_COLUMNS
 
 REQUEST_ID = "Request ID"
 _CALLS = 12
@@ -418,7 +419,7 @@ class Reconciliation:
                         f"the tab {tab.title!r} has lost a column",
                         "the gateway adds it with its next row there; reconcile again after that",
                     )
-            requests.append(layout.append(sheet_id, [_line(row, places) for row in rows]))
+            requests.append(layout.append(sheet_id, [usage_line(row, places) for row in rows]))
             self._patient.update(book.google, requests)
             written += len(rows)
         return written
@@ -478,10 +479,3 @@ def _runs(rows: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((row, row))
     return runs
-
-
-def _line(row: UsageRow, places: Mapping[str, int]) -> Request:
-    cells = zip(USAGE_COLUMNS, usage_cells(row), strict=True)
-    return layout.placed(
-        {places[column.header]: layout.typed(column, cell) for column, cell in cells}
-    )
