@@ -89,6 +89,9 @@ goldens: .venv/installed-dev ## Write the golden files anew; read the difference
 matrix: .venv/installed-dev ## Have all client builds read the conformance catalogue; write the table of docs/compatibility.md.
 	@PYTHONPATH=. $(BIN)/python -m tests.clients.matrix.table
 
+bench: .venv/installed-dev ## What a request and a chunk cost, as a table and as docs/performance.svg.
+	@$(BIN)/python -m tests.benchmarks.bench
+
 lock: .venv/installed-dev ## Take new versions of everything into the lock files.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip compile -q -U --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
