@@ -99,10 +99,11 @@ class Notice(Exception):
         self.reply = reply
 
 
-def function_name(tool: Json) -> object:
+def function_name(tool: Json) -> str | None:
     """The name in a declared tool, where it is one of a function."""
     function = tool.get("function")
-    return function.get("name") if isinstance(function, Mapping) else None
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})

@@ -8,18 +8,18 @@ is one object with the text, the reasoning and all tool calls with their results
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import ClassVar
 
+from adapters.wires.openai_chat import request
 from gateway.errors import ERROR_SCHEMA, InvalidRequest, error_body
 from gateway.events import Citation, Complete, Delta, Error, Event, Json, Usage
 from gateway.outcome import Outcome, ToolCall
 from gateway.ports import Batch, Description, Encoder, Wire
 from gateway.records import Call
-from gateway.request import ChatRequest, check_messages, missing, wrong_type
+from gateway.request import ChatRequest, missing, wrong_type
 from gateway.sse import dump, frame
 
-_READ = frozenset({"model", "messages", "message", "tools", "n", "stream", "stream_options"})
 _LONGEST_MODEL = 256
 
 
@@ -30,35 +30,15 @@ class NativeWire(Wire):
     def parse(self, body: Mapping[str, object], size: int, /) -> ChatRequest:
         """`model`, and `messages` or just one `message`; the rest as with chat completions. Streams
         unless `stream` is false."""
-        model = body.get("model")
-        if model is None:
-            raise missing("model")
-        if not isinstance(model, str) or not model:
-            raise wrong_type("model", "a string that is not empty", model)
-        if len(model) > _LONGEST_MODEL:
-            raise InvalidRequest(
-                f"Invalid 'model': more than {_LONGEST_MODEL} characters.", param="model"
-            )
         if body.get("n") not in (None, 1):
             raise InvalidRequest("One answer at a time: 'n' has to be 1.", param="n")
         stream = body.get("stream", True)
         if not isinstance(stream, bool):
             raise wrong_type("stream", "a boolean", stream)
-        tools = body.get("tools") or []
-        if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-            raise wrong_type("tools", "an array of objects", tools)
-        return ChatRequest(
-            model=model,
-            messages=check_messages(_messages(body)),
-            tools=tools,
-            options={
-                name: value
-                for name, value in body.items()
-                if value is not None and name not in _READ
-            },
-            stream=stream,
+        asked = {name: value for name, value in body.items() if name not in ("n", "message")}
+        return replace(
+            request.parse({**asked, "messages": _messages(body), "stream": stream}, size),
             include_usage=True,
-            size=size,
         )
 
     def encoder(self, call: Call, /) -> Encoder:

@@ -335,9 +335,10 @@ def declared(request: ChatRequest, ours: Mapping[str, Tool]) -> list[Json]:
     return [*theirs, *map(_declare, ours.values())]
 
 
-def _provided(tool: Json) -> object:
+def _provided(tool: Json) -> str | None:
     """The name of a tool that is a provider's own."""
-    return None if "function" in tool else tool.get("name")
+    name = None if "function" in tool else tool.get("name")
+    return name if isinstance(name, str) else None
 
 
 def _recurs(call_id: str, name: str) -> bool:

@@ -680,6 +680,16 @@ async def test_ours_stand_in_for_a_tool_that_the_provider_is_asked_to_run(option
     assert [tool.get("name") or function_name(tool) for tool in first.tools] == ["fetch", "look"]
 
 
+@pytest.mark.parametrize("name", [{}, [], 1, None], ids=str)
+async def test_a_tool_without_a_proper_name_is_the_providers_to_refuse(name: object) -> None:
+    odd: list[Json] = [{"type": "odd", "function": {"name": name}}, {"type": "odd", "name": name}]
+    model = ScriptedModel(says("Hi"))
+    for choice in ("auto", {"type": "function", "function": {"name": name}}):
+        request = a_request(tools=odd, options={"tool_choice": choice})
+        await _answer(_loop(model, ScriptedTool("look")), request)
+        assert list(model.requests[-1].tools[:2]) == odd
+
+
 async def test_thinking_comes_back_with_the_clients_call_that_it_led_to() -> None:
     thought = [(ReasoningDelta("Where?", signature="sig"),)]
     model = ScriptedModel([*thought, *calls(("call_1", "locate", "{}"))], says("Done"))
