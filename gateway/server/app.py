@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,6 +20,7 @@ from gateway.errors import (
     MethodNotAllowed,
     UnknownPath,
 )
+from gateway.ports import Reply, Wire
 from gateway.server import archives, plugins, tokens
 from gateway.server.assembly import assemble, wires
 from gateway.server.conformance import Conformance
@@ -29,6 +30,7 @@ from gateway.server.openapi import Documentation
 from gateway.server.readiness import show_readiness
 from gateway.server.routes import (
     CallEndpoint,
+    failure,
     list_models,
     plain_failure,
     show_health,
@@ -38,6 +40,7 @@ from gateway.server.routes import (
 from gateway.server.service import Service
 from gateway.server.settings import Settings
 from gateway.server.stored import StoredAnswers, StoredConversations
+from gateway.sse import dump
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +66,9 @@ def create_app(settings: Settings) -> Starlette:
     """Raises `SettingsError` or `PluginError`. The ledger is opened when the app starts."""
     plugins.check_ownership()
     service = assemble(settings)
+    served = wires(settings)
     app = Starlette(
-        routes=_routes(service, settings),
+        routes=_routes(service, served),
         middleware=_middleware(settings),
         lifespan=_lifespan,
         exception_handlers={
@@ -75,12 +79,12 @@ def create_app(settings: Settings) -> Starlette:
     )
     app.router.redirect_slashes = False
     app.state.service = service
+    app.state.wires = served
     return app
 
 
-def _routes(service: Service, settings: Settings) -> list[BaseRoute]:
+def _routes(service: Service, served: Sequence[Wire]) -> list[BaseRoute]:
     calls: list[BaseRoute] = []
-    served = wires(settings)
     owned = {path for wire in served for path in wire.paths}
     for wire in served:
         count = CountEndpoint(wire, service)
@@ -178,7 +182,7 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
         case _:
             told = InvalidRequest(error.detail)
             told.status = error.status_code
-    response = plain_failure(told)
+    response = _failure(request, told)
     for name, value in (error.headers or {}).items():
         response.headers[name] = value
     return response
@@ -187,12 +191,29 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 async def _answer_gateway_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, GatewayError):
         raise error
-    return plain_failure(error)
+    return _failure(request, error)
 
 
 async def _answer_fault(request: Request, error: Exception) -> Response:
-    response = plain_failure(
-        InternalError("The server had an error while processing your request.")
+    response = _failure(
+        request, InternalError("The server had an error while processing your request.")
     )
     response.headers["connection"] = "close"  # the server closes it after this, so say so
     return response
+
+
+def _failure(request: Request, error: GatewayError) -> Response:
+    """In the format of the wire that is served at the path or above it: a client that asks for what is
+    not there (batches, a method) reads no other."""
+    path = request.scope["path"]
+    above = [
+        (len(base), wire)
+        for wire in request.app.state.wires
+        for base in (place.rstrip("/") for place in wire.paths)
+        if path == base or path.startswith(f"{base}/")
+    ]
+    if not above:
+        return plain_failure(error)
+    _, wire = max(above, key=lambda place: place[0])
+    event = error.event()
+    return failure(Reply(body=dump(wire.render_error(event)), status=event.status), event, {})

@@ -216,6 +216,24 @@ async def test_other_paths_and_methods_get_errors_in_the_same_shape(
     assert ("allow" in response.headers) == (status == 405)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "kind"),
+    [
+        ("GET", "/v1/messages", 405, "invalid_request_error"),
+        ("PUT", "/v1/messages/", 405, "invalid_request_error"),
+        ("DELETE", "/v1/messages/count_tokens", 405, "invalid_request_error"),
+        ("POST", "/v1/messages/batches", 404, "not_found_error"),
+        ("GET", "/v1/messages/batches/%0a/results", 404, "not_found_error"),
+    ],
+)
+async def test_what_is_not_there_below_a_wire_is_told_in_its_shape(
+    client: httpx2.AsyncClient, method: str, path: str, status: int, kind: str
+) -> None:
+    response = await client.request(method, path, content=b"{}")
+    told = response.json()
+    assert (response.status_code, told["type"], told["error"]["type"]) == (status, "error", kind)
+
+
 async def test_what_is_refused_has_a_row(client: httpx2.AsyncClient) -> None:
     response = await client.post(CHAT, content=b'{"model": "up/m", "messages": []}')
     assert response.status_code == 400
