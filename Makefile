@@ -49,11 +49,11 @@ check: .venv/installed-dev ## Format, lint, types, and who may import whom.
 	@$(BIN)/lint-imports --cache-dir .cache/import-linter
 
 test: .venv/installed-dev .envs/mcp/installed ## All tests. They reach no network but the package registries.
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup
+	@$(BIN)/python -m pytest -n 4 --dist loadfile
 	@$(MAKE) --no-print-directory test-agents
 
 test-fast: .venv/installed-dev ## All but the vendors' SDKs, MCP servers and the faults.
-	@$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not clients and not faults and not mcp"
+	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not clients and not faults and not mcp"
 
 test-clients: .venv/installed-dev ## Only the vendors' SDKs, old and new.
 	@$(BIN)/python -m pytest -m clients
