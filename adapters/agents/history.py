@@ -73,10 +73,11 @@ def read(request: ChatRequest, *, tools: bool = False) -> list[Turn]:
         elif waiting:
             raise _unanswered(index, waiting)
         waiting |= {call.call_id: call for call in turn.calls}
-        turns.append(turn)
+        if turn.parts or turn.calls or turn.role in ("user", "tool"):
+            turns.append(turn)
     if waiting:
         raise _unanswered(len(turns), waiting)
-    if turns[-1].role not in ("user", "tool"):
+    if request.messages[-1].get("role") not in ("user", "tool"):
         raise InvalidRequest(
             "An agent answers a message of the user: the last one must be theirs, or a tool's result.",
             param="messages",

@@ -351,8 +351,8 @@ class _Run:
 
 
 def _prompt(turn: history.Turn) -> str | list[str | ImageUrl | BinaryContent]:
-    if len(turn.parts) == 1 and isinstance(turn.parts[0], str):
-        return turn.parts[0]
+    if all(isinstance(part, str) for part in turn.parts):
+        return turn.text
     return [part if isinstance(part, str) else _image(part) for part in turn.parts]
 
 

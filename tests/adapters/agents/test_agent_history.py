@@ -75,6 +75,17 @@ def test_turns_of_all_roles_are_read() -> None:
     ]
 
 
+def test_messages_that_say_nothing_are_left_out() -> None:
+    messages = [
+        {"role": "system", "content": ""},
+        USER,
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": []},
+        {"role": "user", "content": ""},
+    ]
+    assert read(a_request(messages=messages)) == [Turn("user", ("Hi",)), Turn("user")]
+
+
 def test_text_of_several_parts_is_one() -> None:
     assert Turn("user", ("a", Image("u", b"", "", None), "b")).text == "a\nb"
 

@@ -513,6 +513,14 @@ async def test_earlier_turns_and_system_messages_reach_the_model() -> None:
     assert requests[-1].instructions == "Own.\n\nBe brief."
 
 
+@pytest.mark.parametrize("content", ["", [], [{"type": "text", "text": ""}]])
+async def test_a_question_may_be_empty(content: object) -> None:
+    agent, asked = remembering()
+    await drain(ask(agent, messages=[{"role": "user", "content": content}]))
+    [(history, _)] = asked
+    assert [part.content for part in history[0].parts] == [""]
+
+
 async def test_a_turn_may_end_with_results() -> None:
     agent, asked = remembering()
     events = await drain(ask(agent, messages=HISTORY))
