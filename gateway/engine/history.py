@@ -4,17 +4,24 @@ Clients send the visible dialogue each time, and theirs is the truth. What is ke
 know: calls of the gateway's tools with their results, and the thinking that providers want back. So a
 request is laid beside what is kept, and either goes on at its end, or branches off where a message was
 edited or an answer is wanted anew, or it begins anew.
+
+An entry whose parent is not there any more is where a long conversation was shortened.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from itertools import takewhile
+from typing import NamedTuple, TypeAlias, cast
 
 from gateway.events import Json
 from gateway.request import Message
+from gateway.sse import dump
 
 _INSTRUCTIONS = frozenset({"system", "developer"})
 _OURS = frozenset({"reasoning_content", "reasoning_details"})
+
+_Sight: TypeAlias = tuple[str, str]
+"""Who said it, and what anybody can see of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +31,11 @@ class Entry:
     id: int
     parent: int | None
     rows: Sequence[Message]
+    broken: bool = False
+    """Whether it was broken off: a client may have seen less of it."""
 
     @property
-    def sight(self) -> tuple[str, str]:
+    def sight(self) -> _Sight:
         """What a client sees of it: by this a message that comes back is recognised."""
         return _sight(self.rows)
 
@@ -42,7 +51,7 @@ class History:
         """From the beginning to an entry, or to the head."""
         found: list[Entry] = []
         place = self.head if end is None else end
-        while place is not None:
+        while place is not None and place in self.entries:
             found.append(self.entries[place])
             place = self.entries[place].parent
         return found[::-1]
@@ -56,10 +65,10 @@ class History:
         ends = [entry for entry in self.entries if entry not in parents]
         return sorted(ends, key=lambda end: (end != self.head, -end))
 
-    def add(self, rows: Sequence[Message]) -> None:
+    def add(self, rows: Sequence[Message], *, broken: bool = False) -> None:
         """Said after the head."""
         number = max(self.entries, default=-1) + 1
-        self.entries[number] = Entry(number, self.head, rows)
+        self.entries[number] = Entry(number, self.head, rows, broken)
         self.head = number
 
     def reconcile(self, messages: Sequence[Message]) -> list[Message]:
@@ -70,13 +79,21 @@ class History:
         said = [message for message in messages if message.get("role") not in _INSTRUCTIONS]
         known = _known(said)
         path = self.path()
-        place = _find([_sight([row]) for row in said[:known]], [entry.sight for entry in path])
+        shortened = bool(path) and path[0].parent is not None
+        sights = [_sight([row]) for row in said[:known]]
+        kept = [_Kept(entry.sight, entry.broken) for entry in path]
+        place = _find(sights, kept, shortened)
         if place is None:
-            # Nothing of it is known here: it is taken as it is, and what was before is a branch.
-            self.head, known = None, 0
-        else:
-            self.head = path[place - 1].id if place else None
-        return self.follow([*_instructions(messages), *said[known:]])
+            # Not all of it is known here. As far as it is, it is the same conversation.
+            place = known = 0 if shortened else _common(sights, kept)
+        self.head = path[place - 1].id if place else None
+        # What was forgotten here, and the client still knows.
+        before = said[: max(0, known - place)]
+        return [
+            *_instructions(messages),
+            *before,
+            *self.follow(said[known:]),
+        ]
 
     def follow(self, messages: Sequence[Message]) -> list[Message]:
         """Take messages that a client says after all that is kept."""
@@ -100,26 +117,30 @@ class History:
                 turn += 1
         return [*_instructions(messages), *self.messages()]
 
-    def shrink(self, most: int) -> None:
-        """Forget what is oldest beside the branch that goes on, until `most` entries are left; then the
-        beginning of that branch."""
-        if len(self.entries) <= most:
-            return
-        kept = {entry.id for entry in self.path()[-most:]}
-        for entry in sorted(self.entries, reverse=True):
-            if len(kept) < most:
-                kept.add(entry)
-        self.entries = {
-            entry.id: entry if entry.parent in kept else Entry(entry.id, None, entry.rows)
-            for entry in self.entries.values()
-            if entry.id in kept
-        }
+    def shrink(self, most: int, largest: int) -> None:
+        """Forget what is oldest beside the branch that goes on, until `most` entries are left and no more
+        than `largest` bytes; then the beginning of that branch."""
+        path = [entry.id for entry in reversed(self.path())]
+        aside = sorted(self.entries.keys() - set(path), reverse=True)
+        kept: dict[int, Entry] = {}
+        for number in (*path, *aside):
+            entry = self.entries[number]
+            largest -= len(dump(entry.rows))
+            if kept and (len(kept) == most or largest < 0):
+                break
+            kept[number] = entry
+        self.entries = dict(sorted(kept.items()))
 
     def dump(self) -> Json:
         return {
             "head": self.head,
             "entries": [
-                {"id": entry.id, "parent": entry.parent, "rows": entry.rows}
+                {
+                    "id": entry.id,
+                    "parent": entry.parent,
+                    "rows": entry.rows,
+                    "broken": entry.broken,
+                }
                 for entry in self.entries.values()
             ],
         }
@@ -132,6 +153,7 @@ class History:
                 cast(int, row["id"]),
                 cast("int | None", row["parent"]),
                 cast(Sequence[Message], row["rows"]),
+                bool(row.get("broken")),
             )
             for row in rows
         ]
@@ -155,19 +177,39 @@ def _known(said: Sequence[Message]) -> int:
     return 0
 
 
-def _find(sights: Sequence[tuple[str, str]], path: Sequence[tuple[str, str]]) -> int | None:
+class _Kept(NamedTuple):
+    sight: _Sight
+    broken: bool
+
+    def shows(self, sight: _Sight) -> bool:
+        """Whether a client may have been shown it so."""
+        (role, text), (whose, whole) = sight, self.sight
+        return role == whose and (
+            text == whole or (self.broken and bool(text) and whole.startswith(text))
+        )
+
+
+def _find(sights: Sequence[_Sight], path: Sequence[_Kept], shortened: bool) -> int | None:
     """Where on the path a run of messages ends, the last such place; None where there is none. A client
-    may have left out the beginning, but not anything in between."""
+    may have left out the beginning, but not anything in between; or it was forgotten here."""
     if not sights:
         return 0 if not path else None
     for end in range(len(path), 0, -1):
         run = path[max(0, end - len(sights)) : end]
-        if list(run) == list(sights):
+        if (shortened or len(run) == len(sights)) and all(
+            kept.shows(sight) for kept, sight in zip(run, sights[-len(run) :], strict=True)
+        ):
             return end
     return None
 
 
-def _sight(rows: Sequence[Message]) -> tuple[str, str]:
+def _common(sights: Sequence[_Sight], path: Sequence[_Kept]) -> int:
+    """How many messages are the same from the beginning on."""
+    same = takewhile(lambda pair: pair[1].shows(pair[0]), zip(sights, path, strict=False))
+    return sum(1 for _ in same)
+
+
+def _sight(rows: Sequence[Message]) -> _Sight:
     """Role, and text without regard to spaces; for a result, the call that it is of."""
     role = str(rows[0].get("role"))
     if role == "tool":

@@ -35,6 +35,8 @@ _FIELDS = ("conversation_id", "session_id", "chat_id")
 _LONGEST = 256
 _MOST = 2000
 """Messages and answers that are kept of a conversation."""
+_LARGEST = 16 << 20
+"""Bytes that are kept of one, which is read and written as a whole in each turn."""
 _TITLE = 80
 
 _Name: TypeAlias = tuple[str, str]
@@ -54,9 +56,7 @@ def identify(
 ) -> ChatRequest:
     """The request with the name of its conversation, the first that is found: in the headers, in the
     body, in what the wire understood. Raises `InvalidRequest` for a name that cannot be one."""
-    options = {name: value for name, value in request.options.items() if name not in _FIELDS}
-    if len(options) < len(request.options):
-        request = replace(request, options=options)  # they mean nothing to a provider
+    request = replace(request, options=_without_names(request.options))
     if request.task is not None:
         return request
     name = _named(headers, body) or request.conversation
@@ -82,6 +82,19 @@ def _named(headers: Mapping[str, str], body: Mapping[str, object]) -> str | None
     return next((name.strip() for name in told if isinstance(name, str) and name.strip()), None)
 
 
+def _without_names(options: Mapping[str, object]) -> Mapping[str, object]:
+    """They mean nothing to a provider, and some refuse metadata that they are not to keep."""
+    rest = {name: value for name, value in options.items() if name not in _FIELDS}
+    match rest.get("metadata"):
+        case dict() as metadata if not metadata.keys().isdisjoint(_FIELDS):
+            rest["metadata"] = {k: v for k, v in metadata.items() if k not in _FIELDS}
+            if not rest["metadata"]:
+                del rest["metadata"]
+        case _:
+            pass
+    return rest
+
+
 @dataclass(slots=True, eq=False)
 class _Place:
     """Where the requests of one conversation wait for each other."""
@@ -91,6 +104,7 @@ class _Place:
     newest: int = 0
     """Number of the last request that makes earlier ones useless."""
     live: Delivery | None = None
+    deletions: int = 0
 
 
 class Conversations:
@@ -123,8 +137,9 @@ class Conversations:
             async with place.lock:
                 if number < place.newest:
                     raise _superseded()
+                deletions = place.deletions
                 turn = await self._turn(name, request, thin)
-                turn.place = place
+                turn.place, turn.deletions = place, deletions
                 try:
                     yield turn
                 finally:
@@ -162,6 +177,10 @@ class Conversations:
         return await self._archive.list(owner, KIND, limit=limit, after=after)
 
     async def delete(self, owner: str, name: str) -> bool:
+        """Whether there was one. An answer under way is given, and not kept."""
+        place = self._places.get((owner, name))
+        if place is not None:
+            place.deletions += 1
         return await self._archive.delete(owner, KIND, name)
 
 
@@ -179,7 +198,8 @@ class Turn:
     ) -> None:
         self.request = request
         """With the history as the model is to see it."""
-        self.place = _Place()
+        self.place, self.deletions = _Place(), 0
+        """Whose turn it is, and how often the conversation was deleted before."""
         self._name = name
         self._archive = archive
         self._history = history
@@ -200,14 +220,15 @@ class Turn:
         finally:
             # Broken off: what was said so far is part of the conversation, and no call of ours in it
             # is without a result.
-            if not self._kept and (said := self._transcript.messages()):
+            if self._is_to_be_kept() and (said := self._transcript.messages()):
                 self._kept = True
-                self._archive.save(self._document(window.close_calls(said, ended=True)))
+                said = window.close_calls(said, ended=True)
+                self._archive.save(self._document(said, broken=True))
 
     async def keep(self, call: Call, events: Events) -> Events:
         async with aclosing(events):
             async for batch in events:
-                if isinstance(batch[-1], Complete) and not self._kept:
+                if isinstance(batch[-1], Complete) and self._is_to_be_kept():
                     self._kept = True
                     try:
                         await self._archive.put(self._document(self._transcript.messages()))
@@ -216,10 +237,16 @@ class Turn:
                         batch = (*batch[:-1], error.event())
                 yield batch
 
-    def _document(self, said: Sequence[Message]) -> Document:
+    def _is_to_be_kept(self) -> bool:
+        return not self._kept and self.deletions == self.place.deletions
+
+    def _document(self, said: Sequence[Message], *, broken: bool = False) -> Document:
         if said:
-            self._history.add(said)
-        self._history.shrink(_MOST)
+            self._history.add(said, broken=broken)
+        data = dump(self._history.dump())
+        if len(self._history.entries) > _MOST or len(data) > _LARGEST:
+            self._history.shrink(_MOST, _LARGEST)
+            data = dump(self._history.dump())
         messages = self._history.messages()
         about = {"title": _title(messages), "messages": len(messages)}
         return Document(
@@ -227,7 +254,7 @@ class Turn:
             kind=KIND,
             id=self._name[1],
             about=dump(about).decode(),
-            data=dump(self._history.dump()),
+            data=data,
             created_at=self._began,
             updated_at=datetime.now(UTC),
         )

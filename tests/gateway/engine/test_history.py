@@ -40,6 +40,7 @@ def found(call_id: str, first: str = "", last: str = "") -> list[Message]:
     ]
 
 
+PLENTY = 1 << 30
 SYSTEM: Message = {"role": "system", "content": "Be brief."}
 U1, U2, U3 = user("one"), user("two"), user("three")
 A1, A2 = found("c1", "Let me look.", " It is so."), [said("second")]
@@ -174,11 +175,60 @@ def test_it_is_the_same_after_it_was_kept(history: History) -> None:
 def test_a_long_one_forgets_its_oldest(history: History) -> None:
     history.reconcile([U1, SHOWN1, user("edited")])
     history.add([said("new")])
-    history.shrink(4)
+    history.shrink(4, PLENTY)
     assert history.messages() == [U1, *A1, user("edited"), said("new")]
     assert len(history.ends()) == 1
-    history.shrink(2)
+    history.shrink(2, PLENTY)
     assert history.messages() == [user("edited"), said("new")]
+
+
+def test_a_large_one_forgets_its_oldest_and_never_its_last(history: History) -> None:
+    history.follow([user("x" * 1000)])
+    history.shrink(100, 1000 + len(dump(A2)))
+    assert history.messages() == [user("x" * 1000)]
+    history.add([said("short")])
+    history.shrink(100, 500)
+    assert history.messages() == [said("short")]
+
+
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_a_client_that_knows_what_was_forgotten_goes_on(history: History, left: int) -> None:
+    history.shrink(left, PLENTY)
+    history = History.load(orjson.loads(dump(history.dump())))
+    dialogue = [U1, SHOWN1, U2, A2[0], U3]
+    rows = [row for entry in history.path() for row in entry.rows]
+    assert history.reconcile([SYSTEM, *dialogue]) == [SYSTEM, *dialogue[: 4 - left], *rows, U3]
+    assert len(history.ends()) == 1
+    history.add([said("third")])
+    assert len(history.entries) == left + 2
+
+
+def test_what_was_forgotten_is_not_made_up_for_by_others(history: History) -> None:
+    history.shrink(2, PLENTY)
+    messages = [U1, said("something else"), U2]
+    assert history.reconcile(messages) == messages
+    assert history.messages() == messages
+
+
+def test_an_answer_that_a_client_edited_keeps_what_was_found_before_it(history: History) -> None:
+    edited = said("second, in other words")
+    assert history.reconcile([U1, SHOWN1, U2, edited, U3]) == [U1, *A1, U2, edited, U3]
+    assert history.messages(history.ends()[1]) == [U1, *A1, U2, *A2]
+
+
+@pytest.mark.parametrize("seen", ["Let me", "Let me look. It", "Let me look. It is so."])
+def test_of_an_answer_broken_off_a_client_may_have_seen_less(seen: str) -> None:
+    history = History()
+    history.reconcile([U1])
+    history.add(A1, broken=True)
+    history = History.load(orjson.loads(dump(history.dump())))
+    assert history.reconcile([U1, said(seen), U2]) == [U1, *A1, U2]
+    assert len(history.ends()) == 1
+
+
+def test_an_answer_cut_short_by_a_client_is_taken_as_it_says(history: History) -> None:
+    cut = said("Let me look.")
+    assert history.reconcile([U1, cut, U2]) == [U1, cut, U2]
 
 
 def test_thinking_is_nobodys_to_see() -> None:

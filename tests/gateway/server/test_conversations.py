@@ -183,6 +183,23 @@ async def test_a_conversation_is_named_in_many_ways(
     assert [item["id"] for item in (await client.get(LIST)).json()["data"]] == ["n"]
 
 
+@pytest.mark.parametrize(
+    ("metadata", "left"),
+    [
+        pytest.param({"chat_id": "n"}, None, id="the name alone"),
+        pytest.param({"chat_id": "n", "run": "7"}, {"run": "7"}, id="and more"),
+    ],
+)
+async def test_a_provider_is_not_told_the_name_in_metadata(
+    client: httpx2.AsyncClient,
+    upstream: ScriptedUpstream,
+    metadata: dict[str, str],
+    left: dict[str, str] | None,
+) -> None:
+    await ask(client, None, user("hi"), body={"metadata": metadata})
+    assert orjson.loads(upstream.exchanges[-1].body).get("metadata") == left
+
+
 async def test_open_webuis_chat_counts_where_it_is_trusted_and_saved(
     gateway: Gateway, client: httpx2.AsyncClient
 ) -> None:
@@ -358,6 +375,30 @@ async def test_a_turn_that_is_broken_off_leaves_no_call_without_result(
     assert [m["role"] for m in shown(upstream)] == ["user", "assistant", "tool", "user"]
 
 
+async def test_what_is_deleted_stays_so_whatever_was_under_way(
+    client: httpx2.AsyncClient, upstream: ScriptedUpstream
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(exchange: Exchange) -> None:
+        asked.set()
+        await go_on.wait()
+        await speak(exchange)
+
+    await ask(client, "gone", user("a secret"))
+    upstream.script = wait
+    thin = {"x-history": "server"}
+    first = asyncio.create_task(ask(client, "gone", user("one"), headers=thin))
+    await asyncio.wait_for(asked.wait(), 10)
+    second = asyncio.create_task(ask(client, "gone", user("two"), headers=thin))
+    assert (await client.delete(f"{LIST}/gone")).status_code == 200
+    go_on.set()
+    assert text(await first) == "heard 3"
+    assert text(await second) == "heard 1"
+    kept = (await client.get(f"{LIST}/gone")).json()["messages"]
+    assert [message["content"] for message in kept] == ["two", "heard 1"]
+
+
 async def test_a_failure_before_a_word_keeps_nothing(
     client: httpx2.AsyncClient, upstream: ScriptedUpstream
 ) -> None:
@@ -398,6 +439,40 @@ async def test_what_was_kept_survives_a_kill(
             assert text(response) == heard
             await asyncio.to_thread(gateway.kill)
             await asyncio.to_thread(gateway.start)
+
+
+async def test_a_kill_amid_a_turn_leaves_the_conversation_as_it_was_before(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    asked = asyncio.Event()
+
+    async def hang(exchange: Exchange) -> None:
+        if orjson.loads(exchange.body)["messages"][-1]["role"] == "tool":
+            asked.set()
+            await exchange.until_closed()
+        else:
+            await calculate(exchange)
+
+    settings = orjson.loads(config(upstream.url))
+    settings["models"] = {"helper": {"targets": ["up/m"], "tools": ["calculator"]}}
+    folder = tmp_path_factory.mktemp("amid")
+    with Gateway(folder, orjson.dumps(settings).decode()) as gateway:
+        key = await asyncio.to_thread(gateway.key)
+        headers = {"authorization": f"Bearer {key}"}
+        thin = {"x-history": "server"}
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
+            assert text(await ask(http, "k", user("one"))) == "heard 1"
+            upstream.script = hang
+            broken = asyncio.create_task(ask(http, "k", user("what is 6*7?"), headers=thin))
+            await asyncio.wait_for(asked.wait(), 20)
+            await asyncio.to_thread(gateway.kill)
+            with pytest.raises(httpx2.TransportError):
+                await broken
+        upstream.script = speak
+        await asyncio.to_thread(gateway.start)
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
+            assert len((await http.get(f"{LIST}/k")).json()["messages"]) == 2
+            assert text(await ask(http, "k", user("two"), headers=thin)) == "heard 3"
 
 
 async def test_with_nothing_to_be_kept_nothing_is(
