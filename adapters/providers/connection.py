@@ -65,6 +65,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self) -> None:
         self.status = 0
         self._pairs: list[tuple[bytes, bytes]] = []
+        self._headers: httpx2.Headers | None = None
         self._head_size = 0
         self._pieces: list[bytes] = []
         self._held = 0
@@ -78,7 +79,9 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def headers(self) -> httpx2.Headers:
-        return httpx2.Headers(self._pairs)
+        if self._headers is None:
+            self._headers = httpx2.Headers(self._pairs)
+        return self._headers
 
     async def ask(self, head: bytes, body: bytes) -> None:
         """Sends a request, and returns when the headers of its answer are here."""

@@ -1,6 +1,5 @@
 """What a call used: counted while it streams, so that a cut answer is accounted like a whole one."""
 
-import functools
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -37,7 +36,8 @@ class Meter:
     def __init__(self, estimate: Callable[[], int]) -> None:
         """`estimate`: tokens of the request, asked for once at most, when nobody reports them."""
         self._started = time.monotonic()
-        self._estimated = functools.cache(estimate)
+        self._estimate_prompt = estimate
+        self._prompt: int | None = None
         self._grown = 0
         """Tokens that the rounds so far have added to the prompt, estimated."""
         self._reported = Usage()
@@ -97,7 +97,9 @@ class Meter:
         return time.monotonic() - self._started
 
     def _estimate(self) -> Usage:
-        return Usage(input_tokens=self._estimated() + self._grown, output_tokens=self._written)
+        if self._prompt is None:
+            self._prompt = self._estimate_prompt()
+        return Usage(input_tokens=self._prompt + self._grown, output_tokens=self._written)
 
     def _note(self, event: Event) -> None:
         match event:
