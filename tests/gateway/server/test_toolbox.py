@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -193,6 +194,10 @@ def test_the_example_of_an_mcp_server_is_asked_under_its_name(tmp_path: Path) ->
         Gateway(tmp_path, config, {"PATH": path}) as gateway,
         gateway.client(gateway.key()) as client,
     ):
+        deadline = time.monotonic() + 60
+        while client.get("/readyz").json()["servers"]["orders"]["state"] != "up":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         told = ask(client, 'find order "A-1" and count orders')
     ends = {note["tool"]: note for note in told if "result" in note}
     assert ends["orders_find_order"]["result"] == "Order A-1 is sent."

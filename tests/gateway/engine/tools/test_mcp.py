@@ -55,7 +55,7 @@ def names(server: McpServer) -> set[str]:
 
 
 async def run(server: McpServer, name: str, **arguments: object) -> str:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await tool(server, name).run(arguments, CONTEXT)
 
 
@@ -64,7 +64,7 @@ def heard(folder: Path) -> list[str]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 # it is a file, or another's state
             await asyncio.sleep(0.02)
 
@@ -333,7 +333,7 @@ async def test_a_server_over_http_that_refuses_is_named_with_its_status(
         headers = {"Authorization": "Bearer header-secret-1"}
         fields = {"url": f"{upstream.url}/mcp", "headers": headers}
         server = McpServer("wiki", fields, pins(tmp_path))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await server.start()
         await server.aclose()
         assert upstream.exchanges[0].headers["authorization"] == "Bearer header-secret-1"
@@ -347,7 +347,7 @@ async def test_a_gateway_waits_for_a_slow_server_only_so_long(tmp_path: Path) ->
     (tmp_path / "sluice.yaml").write_text(json.dumps({"tools": rows}))
     environ = {"SLUICE_CONFIG": str(tmp_path / "sluice.yaml"), "SLUICE_DATA_DIR": str(tmp_path)}
     service = assemble(Settings.load(environ))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await service.start(0.1)
         assert [box.status() for box in service.boxes] == [{"state": "starting"}]
         await service.aclose()
