@@ -46,6 +46,8 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.attempts: tuple[str, ...] = ()
+        """What was tried, where there was more than one attempt; whoever tried them sets it."""
         if code is not None:
             self.code = code
 
@@ -59,6 +61,7 @@ class GatewayError(Exception):
             param=self.param,
             retryable=self.retryable,
             retry_after=self.retry_after,
+            attempts=self.attempts,
         )
 
 
@@ -131,6 +134,8 @@ class ProviderFailed(GatewayError):
 
     status = 502
     code: str | None = "upstream_error"
+    answered: int | None = None
+    """The HTTP status that was received, where there was one."""
 
     def __init__(
         self,

@@ -44,6 +44,15 @@ class Usage:
             self.reasoning_tokens + other.reasoning_tokens,
         )
 
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            self.cached_tokens - other.cached_tokens,
+            self.cache_write_tokens - other.cache_write_tokens,
+            self.reasoning_tokens - other.reasoning_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -159,6 +168,8 @@ class StepStart:
     provider: str
     agent: str | None = None
     spent: Usage = field(default_factory=Usage)
+    attempts: tuple[str, ...] = ()
+    """Those that failed before this one answered, `provider/model: why` each. For the account alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +201,8 @@ class Error:
     retryable: bool = False
     retry_after: float | None = None
     """Seconds after which the client may try again, where known."""
+    attempts: tuple[str, ...] = ()
+    """As those of `StepStart`, where there was more than one."""
 
 
 Event: TypeAlias = (

@@ -79,6 +79,7 @@ class DemoProvider:
     """The provider `demo`. Its one field is `pause_ms`, the time between two words."""
 
     most_inputs = 2048
+    retries = 0  # what fails here is meant to, however often it is asked
 
     def __init__(self, name: str, config: Mapping[str, object]) -> None:
         for field in config:

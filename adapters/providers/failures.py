@@ -18,21 +18,28 @@ _LONGEST_WAIT = 24 * 3600.0
 # Words that stand for a status where a provider reports an error without one, in a running stream.
 _STATUS_OF_WORD = {
     "authentication_error": 401,
+    "billing_error": 402,
+    "capacity_exceeded": 503,
     "content_policy_violation": 400,
     "context_length_exceeded": 400,
     "exceed_context_size_error": 400,
+    "insufficient_balance": 402,
     "insufficient_quota": 429,
     "invalid_api_key": 401,
     "invalid_request_error": 400,
     "model_not_found": 404,
+    "overloaded": 503,
     "overloaded_error": 503,
     "permission_error": 403,
     "rate_limit_error": 429,
     "rate_limit_exceeded": 429,
     "requests": 429,
     "server_is_overloaded": 503,
+    "service_unavailable": 503,
     "timeout": 504,
+    "timeout_error": 504,
     "tokens": 429,
+    "tool_use_failed": 400,
     "unavailable_error": 503,
 }
 
@@ -92,11 +99,20 @@ def failure(
     A 4xx that the request is to blame for stays one; one that the gateway is to blame for (its key,
     its account, its configuration) becomes a 5xx, or a client would look for the fault at its end.
     """
+    error = _failure(provider, status, complaint, headers or {}, secret)
+    if headers is not None:  # otherwise the status is our reading of the provider's words
+        error.answered = status
+    return error
+
+
+def _failure(
+    provider: str, status: int, complaint: Complaint, headers: Mapping[str, str], secret: str
+) -> ProviderFailed:
     said = scrub(complaint.message, secret) or (
         f"The provider {provider!r} answered with status {status}."
     )
     code, param = _word(complaint.code, secret), _place(complaint.param, secret)
-    retry_after = read_retry_after(headers or {})
+    retry_after = read_retry_after(headers)
     match status:
         case 400 | 404 | 409 | 413 | 422:
             error = ProviderFailed(said, status=400 if status == 422 else status, param=param)
@@ -121,7 +137,7 @@ def failure(
                 retryable="insufficient_quota" not in (code, complaint.type),
                 retry_after=retry_after,
             )
-        case 503 | 529:
+        case 498 | 503 | 529:  # Groq, everyone and Anthropic, all of them for a lack of room
             return ProviderFailed(said, status=503, retry_after=retry_after)
         case 504:
             return ProviderTimedOut(said)

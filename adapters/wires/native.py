@@ -129,8 +129,9 @@ _NAMES: Mapping[type[Event], str] = {
 
 
 def _plain(event: Event | Usage | Citation) -> dict[str, object]:
-    """The fields of an event; what it does not say (None) is left out."""
+    """The fields of an event that are for clients; what it does not say (None) is left out."""
     values = {item.name: getattr(event, item.name) for item in fields(event)}
+    values.pop("attempts", None)  # what the operator's providers did is for the account
     return {name: value for name, value in values.items() if value is not None and value != ()}
 
 

@@ -7,11 +7,18 @@ import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from gateway.engine.limits import within
 from gateway.engine.router import Target
-from gateway.errors import InvalidRequest, ProviderFailed, ProviderTimedOut, ProviderTruncated
+from gateway.errors import (
+    GatewayError,
+    InvalidRequest,
+    ProviderFailed,
+    ProviderTimedOut,
+    ProviderTruncated,
+    ProviderUnreachable,
+)
 from gateway.events import Usage
 from gateway.ports import Batch, Embedder, Events
 from gateway.records import Embeddings
@@ -20,44 +27,102 @@ from gateway.request import ChatRequest, EmbeddingRequest
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_Attempt: TypeAlias = Callable[[Target], Awaitable[T]]
+_Attempt: TypeAlias = Callable[[Target, float], Awaitable[T]]
+"""Asks a target once, until a time of the loop."""
 
-_OF_THIS_TARGET = frozenset({"upstream_auth", "insufficient_quota"})
-"""Codes of failures that will not pass, but that another target does not share."""
+_OF_THIS_TARGET = frozenset({"upstream_auth", "insufficient_quota", "rate_limit_exceeded"})
+"""Codes of failures that will not pass, but that another target does not share. The last one comes
+with a request that is larger than all that may be asked in a minute."""
 
 LONGEST_PAUSE = 5.0
-"""Seconds to wait before another attempt. A provider that asks for more gets no further one: the
-client hears of the wait and decides."""
+"""Seconds to wait for a target while there is another one to ask. The last one is waited for as long
+as it says, if its time limit allows it."""
+
+_LONGEST_NAME = 100
 
 
-async def ask(targets: Sequence[Target], request: ChatRequest) -> tuple[Target, Batch, Events]:
-    """The first target that answers, its first batch, and the stream of the rest to be closed.
+async def ask(
+    targets: Sequence[Target], request: ChatRequest
+) -> tuple[Target, Batch, Events, tuple[str, ...]]:
+    """The first target that answers, its first batch, the stream of the rest, which is to be closed,
+    and the attempts that failed before.
 
-    Raises the error of the target that was asked last when all failed. After the first batch there is
-    no other attempt: a second answer would contradict the first.
+    Raises the error of the target that was asked last when all failed; whether and when to try again
+    is said for all of them. After the first batch there is no other attempt: a second answer would
+    contradict the first.
     """
-    target, (batch, rest) = await _first(targets, functools.partial(_begin, request=request))
-    return target, batch, rest
+    asking = _Asking(functools.partial(_begin, request))
+    target, (batch, rest) = await asking.first(targets)
+    return target, batch, rest, tuple(asking.failed)
 
 
-async def embed(targets: Sequence[Target], request: EmbeddingRequest) -> tuple[Target, Embeddings]:
-    """The first target that answers, and its vectors. Raises as `ask` does."""
-    return await _first(targets, functools.partial(_embed, request=request))
+async def embed(
+    targets: Sequence[Target], request: EmbeddingRequest
+) -> tuple[Target, Embeddings, tuple[str, ...]]:
+    """The first target that answers, its vectors, and the attempts before. Raises as `ask` does."""
+    asking = _Asking(functools.partial(_embed, request))
+    target, made = await asking.first(targets)
+    return target, made, tuple(asking.failed)
 
 
-async def _first(targets: Sequence[Target], attempt: _Attempt[T]) -> tuple[Target, T]:
-    failure: ProviderFailed | None = None
-    for target in _in_turn(targets):
-        if failure is not None:
-            log.info("trying %s next (%s)", target.upstream.provider.name, failure.code)
+class _Asking(Generic[T]):
+    """The attempts for one request."""
+
+    def __init__(self, attempt: _Attempt[T]) -> None:
+        self._attempt = attempt
+        self.failed: list[str] = []
+        """What was tried in vain, and why it was."""
+
+    async def first(self, targets: Sequence[Target]) -> tuple[Target, T]:
+        """The first target that answers."""
+        failures: list[ProviderFailed] = []
         try:
-            return target, await _ask_patiently(target, attempt)
+            for target in _in_turn(targets):
+                if failures:
+                    name, code = target.upstream.provider.name, failures[-1].code
+                    log.info("trying %s next (%s)", name, code)
+                last = len(failures) + 1 == len(targets)
+                try:
+                    return target, await self._ask_patiently(target, last=last)
+                except ProviderFailed as error:
+                    failures.append(error)
+                    if not _is_of_this_target(error):
+                        raise
+            raise _exhausted(failures)
+        except GatewayError as error:
+            if len(self.failed) > 1 or not isinstance(error, ProviderFailed):
+                error.attempts = tuple(self.failed)
+            raise
+
+    async def _ask_patiently(self, target: Target, *, last: bool) -> T:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + target.upstream.limits.total
+        for number in range(target.upstream.retries):
+            try:
+                return await self._ask_once(target, deadline)
+            except ProviderFailed as error:
+                if not error.retryable or not (last or _is_brief(error)):
+                    raise
+                pause = error.retry_after
+                if pause is None:
+                    pause = min(0.25 * 2**number, LONGEST_PAUSE) * random.uniform(0.75, 1)
+                if loop.time() + pause >= deadline:
+                    raise
+            await asyncio.sleep(pause)
+        return await self._ask_once(target, deadline)
+
+    async def _ask_once(self, target: Target, deadline: float) -> T:
+        try:
+            answer = await self._attempt(target, deadline)
         except ProviderFailed as error:
-            if not _is_of_this_target(error):
-                raise
-            failure = error
-    assert failure is not None, "a route has targets"
-    raise failure
+            self.failed.append(_describe(target, error))
+            if target.breaker is not None and _is_of_this_target(error) and target.breaker.failed():
+                name = target.upstream.provider.name
+                log.warning("%s/%s keeps failing: others are asked first", name, target.model)
+            raise
+        if target.breaker is not None:
+            target.breaker.succeeded()
+        return answer
 
 
 def _in_turn(targets: Sequence[Target]) -> Iterator[Target]:
@@ -76,44 +141,46 @@ def _is_of_this_target(error: ProviderFailed) -> bool:
     return error.retryable or error.code in _OF_THIS_TARGET
 
 
-async def _ask_patiently(target: Target, attempt: _Attempt[T]) -> T:
-    for number in range(target.upstream.retries):
-        try:
-            return await _ask_once(target, attempt)
-        except ProviderFailed as error:
-            if not error.retryable or (error.retry_after or 0) > LONGEST_PAUSE:
-                raise
-            pause = error.retry_after or min(0.25 * 2**number, LONGEST_PAUSE) * random.uniform(
-                0.75, 1
-            )
-        await asyncio.sleep(pause)
-    return await _ask_once(target, attempt)
+def _is_brief(error: ProviderFailed) -> bool:
+    """Whether a failure may pass sooner than another target would answer. A server that is not there,
+    or that kept the client waiting once, is left to be."""
+    if isinstance(error, ProviderUnreachable | ProviderTimedOut):
+        return False
+    return (error.retry_after or 0) <= LONGEST_PAUSE
 
 
-async def _ask_once(target: Target, attempt: _Attempt[T]) -> T:
-    try:
-        answer = await attempt(target)
-    except ProviderFailed as error:
-        if target.breaker is not None and _is_of_this_target(error) and target.breaker.failed():
-            name = target.upstream.provider.name
-            log.warning("%s/%s keeps failing: others are asked first", name, target.model)
-        raise
-    if target.breaker is not None:
-        target.breaker.succeeded()
-    return answer
+def _describe(target: Target, error: ProviderFailed) -> str:
+    """`provider/model: why`, with the status that was received where there was one."""
+    why = error.code or error.type
+    if error.answered is not None:
+        plain = error.code in (None, ProviderFailed.code)
+        why = f"{error.answered}" if plain else f"{error.answered} {why}"
+    return f"{target.upstream.provider.name}/{target.model[:_LONGEST_NAME]}: {why}"
 
 
-async def _begin(target: Target, request: ChatRequest) -> tuple[Batch, Events]:
+def _exhausted(failures: Sequence[ProviderFailed]) -> ProviderFailed:
+    """The last of the targets' failures, with the best of their hopes: one may be over its limit for
+    a minute and the next one have no key."""
+    assert failures, "a route has targets"
+    error = failures[-1]
+    waits = [failure.retry_after for failure in failures if failure.retryable]
+    error.retryable = bool(waits)
+    known = [wait for wait in waits if wait is not None]
+    error.retry_after = min(known) if known and len(known) == len(waits) else None
+    return error
+
+
+async def _begin(request: ChatRequest, target: Target, deadline: float) -> tuple[Batch, Events]:
     provider = target.upstream.provider
     events = provider.stream(replace(request, model=target.model))
-    limited = within(target.upstream.limits, provider.name, events)
+    limited = within(target.upstream.limits, provider.name, events, deadline)
     with suppress(StopAsyncIteration):
         return await anext(limited), limited
     async with aclosing(limited):
         raise ProviderTruncated(f"The provider {provider.name!r} ended without an answer.")
 
 
-async def _embed(target: Target, request: EmbeddingRequest) -> Embeddings:
+async def _embed(request: EmbeddingRequest, target: Target, deadline: float) -> Embeddings:
     """In as many requests as the provider's limit makes of it."""
     provider, limits = target.upstream.provider, target.upstream.limits
     if not isinstance(provider, Embedder):
@@ -121,7 +188,7 @@ async def _embed(target: Target, request: EmbeddingRequest) -> Embeddings:
     vectors: list[Sequence[float] | str] = []
     usages: list[Usage | None] = []
     try:
-        async with asyncio.timeout(limits.total):
+        async with asyncio.timeout_at(deadline):
             for start in range(0, len(request.inputs), provider.most_inputs):
                 inputs = request.inputs[start : start + provider.most_inputs]
                 part = await provider.embed(replace(request, model=target.model, inputs=inputs))

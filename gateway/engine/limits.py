@@ -16,6 +16,7 @@ class TimeLimits:
     idle: float = 120.0
     """Between two events; comments that a server sends to keep the line open do not count."""
     total: float = 600.0
+    """From the first attempt on: pauses and further attempts are part of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,14 +49,14 @@ class _Watch:
         "_timer",
     )
 
-    def __init__(self, limits: TimeLimits) -> None:
+    def __init__(self, limits: TimeLimits, deadline: float | None) -> None:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._started = False
         self._since: float | None = None
         self._task: asyncio.Task[object] | None = None
         self._expired: str | None = None
-        self._overdue = self._loop.time() + limits.total
+        self._overdue = self._loop.time() + limits.total if deadline is None else deadline
         self._timer = self._look_at(self._nearest(self._loop.time()))
 
     def _nearest(self, since: float) -> float:
@@ -99,9 +100,14 @@ class _Watch:
         self._timer.cancel()
 
 
-async def within(limits: TimeLimits, name: str, events: Events) -> Events:
-    """The same events; raises `ProviderTimedOut` when the provider `name` breaks a limit."""
-    watch = _Watch(limits)
+async def within(
+    limits: TimeLimits, name: str, events: Events, deadline: float | None = None
+) -> Events:
+    """The same events; raises `ProviderTimedOut` when the provider `name` breaks a limit.
+
+    `deadline`: the time of the loop at which the total limit passes, if it began to count before this.
+    """
+    watch = _Watch(limits, deadline)
     try:
         while True:
             watch.wait()

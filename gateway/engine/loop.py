@@ -74,9 +74,9 @@ class ToolLoop:
         answer.begin(messages)
         while True:
             round_ = answer.next_round()
-            target, batch, rest = await ask(route.targets, round_.request)
+            target, batch, rest, attempts = await ask(route.targets, round_.request)
             async with aclosing(rest):
-                yield round_.open(target, batch)
+                yield round_.open(target, batch, attempts)
                 async for batch in rest:
                     if kept := round_.take(batch):
                         yield kept
@@ -142,10 +142,14 @@ class _Round:
     def theirs(self) -> list[_ToolCall]:
         return [call for call in self.ready if call.tool is None]
 
-    def open(self, target: Target, batch: Batch) -> Batch:
+    def open(self, target: Target, batch: Batch, attempts: tuple[str, ...]) -> Batch:
         self.target = target
         start = StepStart(
-            self.number, target.model, target.upstream.provider.name, None, self.spent
+            self.number,
+            target.model,
+            target.upstream.provider.name,
+            spent=self.spent,
+            attempts=attempts,
         )
         return (start, *self.take(batch))
 

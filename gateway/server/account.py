@@ -1,15 +1,20 @@
 """The usage row of one call, from its opening to its settlement."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.events import Complete, Error
 from gateway.ports import Ledger
 from gateway.records import RowStatus, UsageRow
+from gateway.secrets import conceal
 from gateway.server.interceptors.meter import Meter
 from gateway.server.prices import Prices
 
 CLIENT_GONE = 499
 """What a row says for a client that left before there was a status, as nginx writes it."""
+
+_LONGEST_ATTEMPTS = 1000
+"""Characters that a row has for them."""
 
 
 class Account:
@@ -79,7 +84,18 @@ class Account:
             http_status=self._http_status(end),
             finish_reason=end.finish_reason if isinstance(end, Complete) else None,
             error_code=(end.code or end.type) if isinstance(end, Error) else None,
+            attributes=self._attributes(end),
         )
+
+    def _attributes(self, end: Complete | Error | None) -> Mapping[str, str]:
+        attempts = [*self.meter.attempts, *(end.attempts if isinstance(end, Error) else ())]
+        if not attempts:
+            return self._row.attributes
+        # A model's name may be the client's own, and so a key where people mix up two fields.
+        told = conceal("; ".join(attempts))
+        if len(told) > _LONGEST_ATTEMPTS:
+            told = told[: _LONGEST_ATTEMPTS - 1] + "…"
+        return {**self._row.attributes, "attempts": told}
 
     def _cost(self, provider: str, model: str) -> int | None:
         """Of all steps, each at its own price."""

@@ -141,7 +141,7 @@ def _upstream(
     return Upstream(
         provider=provider,
         limits=TimeLimits(**row.timeout.model_dump()),
-        retries=row.retries,
+        retries=getattr(provider, "retries", 1) if row.retries is None else row.retries,
         breaker=BreakerRules(**row.breaker.model_dump()) if row.breaker is not None else None,
         tools=plain,
         sources=sources,

@@ -167,8 +167,9 @@ class EmbeddingEndpoint:
 
     async def _embed(self, request: EmbeddingRequest, key: ApiKey, account: Account) -> Embeddings:
         route = self._service.router.resolve(request.model, key.tier)
-        target, made = await embed(route.targets, request)
+        target, made, attempts = await embed(route.targets, request)
         account.meter.step = StepStart(1, target.model, target.upstream.provider.name)
+        account.meter.attempts += attempts
         account.meter.close(Complete(usage=made.usage))
         return made
 

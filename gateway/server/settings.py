@@ -106,7 +106,8 @@ class ProviderRow(_Row):
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     type: str
-    retries: int = Field(default=1, ge=0, le=10)
+    retries: int | None = Field(default=None, ge=0, le=10)
+    """None for what the provider itself has as `retries`, else once."""
     timeout: TimeoutRow = TimeoutRow()
     breaker: Annotated[BreakerRow | None, BeforeValidator(_off)] = BreakerRow()
     models: tuple[str, ...] = ()

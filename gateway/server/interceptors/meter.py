@@ -49,6 +49,8 @@ class Meter:
         self._heard = 0
         """Tokens of its tools' results, which are part of the next round's prompt."""
         self.step: StepStart | None = None
+        self.attempts: list[str] = []
+        """That failed, and were followed by one that did not."""
         self.first_token: float | None = None
         """Seconds from the start of the call."""
         self.tool_calls = 0
@@ -107,6 +109,7 @@ class Meter:
                 if self.step is not None:
                     self._close_step(event)
                 self.step = event
+                self.attempts += event.attempts
             case ToolCallResult():
                 self.tool_calls += 1
                 self._heard += tokens.count(event.output)

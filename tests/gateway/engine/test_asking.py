@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ def _target(model: ScriptedModel, *, retries: int = 0, limits: TimeLimits | None
 
 
 async def _answer(targets: Sequence[Target]) -> tuple[str, list[object]]:
-    target, batch, rest = await ask(targets, a_request())
+    target, batch, rest, _ = await ask(targets, a_request())
     async with aclosing(rest):
         return target.upstream.provider.name, [*batch, *await drain(rest)]
 
@@ -79,7 +80,7 @@ async def test_a_final_failure_is_neither_tried_again_nor_elsewhere(error: Gatew
 async def test_nothing_is_tried_again_once_something_was_seen() -> None:
     first = ScriptedModel([(Delta("half"),), ProviderUnreachable("gone")])
     second = ScriptedModel(says("other"))
-    target, batch, rest = await ask([_target(first, retries=3), _target(second)], a_request())
+    target, batch, rest, _ = await ask([_target(first, retries=3), _target(second)], a_request())
     assert (target.upstream.provider, batch) == (first, (Delta("half"),))
     with pytest.raises(ProviderUnreachable):
         await drain(rest)
@@ -103,15 +104,112 @@ async def test_the_last_targets_error_is_told_when_all_failed() -> None:
         await ask([_target(model) for model in models], a_request())
 
 
-async def test_a_provider_that_asks_for_a_long_pause_gets_no_further_request() -> None:
-    patient = ProviderFailed("later", status=429, retry_after=asking.LONGEST_PAUSE + 1)
-    model, other = ScriptedModel((patient,)), ScriptedModel(says("hi"), name="other")
+async def test_a_pause_beyond_the_time_limit_is_not_waited_for() -> None:
+    later = ProviderFailed("later", status=429, retry_after=60)
+    model = ScriptedModel((later,))
     with pytest.raises(ProviderFailed) as caught:
-        await ask([_target(model, retries=3)], a_request())
-    assert caught.value is patient
+        await ask([_target(model, retries=3, limits=TimeLimits(total=30))], a_request())
+    assert caught.value is later
+    assert (later.retryable, later.retry_after) == (True, 60)
     assert len(model.requests) == 1
-    name, _ = await _answer([_target(model, retries=3), _target(other)])
-    assert name == "other"
+
+
+async def test_a_long_pause_is_waited_for_only_when_no_target_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asking, "LONGEST_PAUSE", 0.1)
+    later = ProviderFailed("later", status=429, retry_after=0.2)
+    model, other = ScriptedModel((later,), says("hi")), ScriptedModel(says("hi"), name="other")
+    assert (await _answer([_target(model, retries=1), _target(other)]))[0] == "other"
+    assert len(model.requests) == 1
+    model = ScriptedModel((later,), says("hi"))
+    assert (await _answer([_target(model, retries=1)]))[0] == "scripted"
+    assert len(model.requests) == 2
+
+
+async def test_all_attempts_at_a_target_share_its_time() -> None:
+    model = ScriptedModel((0.2, ProviderFailed("busy", status=503, retry_after=0)), (30.0,))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    with pytest.raises(ProviderTimedOut, match=r"did not finish within 0\.5 s"):
+        await ask([_target(model, retries=1, limits=TimeLimits(total=0.5))], a_request())
+    assert len(model.requests) == 2
+    assert 0.45 < loop.time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [
+        pytest.param(ProviderUnreachable("nobody there"), 1, id="not reachable"),
+        pytest.param(ProviderTimedOut("too slow"), 1, id="timed out"),
+        pytest.param(ProviderTruncated("cut", retry_after=0), 3, id="broken off"),
+        pytest.param(BUSY, 3, id="busy"),
+    ],
+)
+async def test_what_will_hardly_pass_at_once_is_tried_elsewhere_first(
+    error: ProviderFailed, times: int
+) -> None:
+    model, other = ScriptedModel((error,)), ScriptedModel(says("hi"), name="other")
+    assert (await _answer([_target(model, retries=2), _target(other)]))[0] == "other"
+    assert len(model.requests) == times
+
+
+_LIMITED = {"status": 429, "code": "rate_limit_exceeded"}
+_NO_KEY = {"code": "upstream_auth", "retryable": False}
+_FULL = {"status": 503}
+
+
+@pytest.mark.parametrize(
+    ("failures", "retryable", "retry_after"),
+    [
+        pytest.param([_NO_KEY, _NO_KEY], False, None, id="none will pass"),
+        pytest.param([_LIMITED | {"retry_after": 20}, _NO_KEY], True, 20, id="the first will"),
+        pytest.param([_NO_KEY, _FULL], True, None, id="the last may"),
+        pytest.param([_LIMITED | {"retry_after": 20}, _FULL], True, None, id="one may at any time"),
+        pytest.param(
+            [_LIMITED | {"retry_after": 20}, _LIMITED | {"retry_after": 90}], True, 20, id="soonest"
+        ),
+    ],
+)
+async def test_the_last_error_says_whether_any_target_is_worth_another_try(
+    failures: list[dict[str, Any]], retryable: bool, retry_after: float | None
+) -> None:
+    errors = [ProviderFailed("no", **failure) for failure in failures]
+    models = [ScriptedModel((error,)) for error in errors]
+    with pytest.raises(ProviderFailed) as caught:
+        await ask([_target(model) for model in models], a_request())
+    assert caught.value is errors[-1]
+    assert (caught.value.retryable, caught.value.retry_after) == (retryable, retry_after)
+
+
+async def test_attempts_in_vain_are_told_with_the_answer() -> None:
+    busy = ProviderFailed("busy", status=503, retry_after=0)
+    busy.answered = 529
+    limited = ProviderFailed("slow", status=429, code="rate_limit_exceeded", retry_after=90)
+    limited.answered = 429
+    models = [
+        ScriptedModel((ProviderUnreachable("gone"),), name="a"),
+        ScriptedModel((busy,), (limited,), name="b"),
+        ScriptedModel(says("hi"), name="c"),
+    ]
+    *_, rest, attempts = await ask([_target(model, retries=1) for model in models], a_request())
+    await drain(rest)
+    assert attempts == (
+        "a/a-1: upstream_unreachable",
+        "b/b-1: 529",
+        "b/b-1: 429 rate_limit_exceeded",
+    )
+
+
+async def test_attempts_are_told_with_an_error_when_there_were_several() -> None:
+    wrong = ProviderFailed("wrong", status=400)
+    with pytest.raises(ProviderFailed):
+        await ask([_target(ScriptedModel((wrong,)))], a_request())
+    assert wrong.event().attempts == ()
+    models = ScriptedModel((ProviderTimedOut("slow"),), name="a"), ScriptedModel((wrong,), name="b")
+    with pytest.raises(ProviderFailed):
+        await ask([_target(model) for model in models], a_request())
+    assert wrong.event().attempts == ("a/a-1: upstream_timeout", "b/b-1: upstream_error")
 
 
 async def test_the_pause_that_a_provider_asks_for_is_kept() -> None:

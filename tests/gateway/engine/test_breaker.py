@@ -95,7 +95,7 @@ def _target(model: ScriptedModel, clock: Clock) -> Target:
 
 
 async def _ask(*targets: Target) -> str:
-    target, _, rest = await ask(targets, a_request())
+    target, _, rest, _ = await ask(targets, a_request())
     await drain(rest)
     return target.upstream.provider.name
 
@@ -134,6 +134,6 @@ async def test_requests_at_fault_say_nothing_of_a_target(clock: Clock) -> None:
     for _ in range(5):
         with pytest.raises(ProviderFailed):
             await _ask(*targets)
-    _, batch, rest = await ask(targets, a_request())
+    _, batch, rest, _ = await ask(targets, a_request())
     assert list(batch) == [Delta("hi")]
     await rest.aclose()

@@ -165,7 +165,7 @@ async def test_more_texts_than_a_provider_takes_go_in_several_requests(
     target = Target(Upstream(provider=provider), "demo-embed")
     texts = ["one", "two words", "three", "four", "five"]
     request = EmbeddingRequest(model="x", inputs=texts, options={"dimensions": 4})
-    _, made = await ask_for([target], request)
+    _, made, _ = await ask_for([target], request)
     assert asked == [2, 2, 1]
     alone = [(await ask_for([target], _only(request, text)))[1].vectors[0] for text in texts]
     assert made.vectors == alone
