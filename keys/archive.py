@@ -39,7 +39,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
 from gateway.ports import Archive
@@ -239,11 +239,11 @@ class SQLiteArchive(Archive):
                     try:
                         with connection.begin_nested():
                             results.append((work.done, work.do(connection)))
-                    except DataError as error:
+                    except (DataError, IntegrityError, UnicodeError) as error:
                         work.done.set_exception(self._failed(error))
             if any(work.forgets for work in group):
                 self._forget(connection)
-        except SQLAlchemyError as error:
+        except Exception as error:  # the thread lives on, whatever it is, and who waits is told
             failure = self._failed(error)
             for work in group:
                 if not work.done.done():
@@ -261,7 +261,7 @@ class SQLiteArchive(Archive):
         finally:
             driver.close()
 
-    def _failed(self, error: SQLAlchemyError) -> LedgerUnavailable:
+    def _failed(self, error: Exception) -> LedgerUnavailable:
         log.error("%s: %s", self._path, describe(error))
         return LedgerUnavailable("The archive cannot be used.")
 

@@ -177,6 +177,35 @@ async def test_many_at_once_are_all_kept(archive: SQLiteArchive) -> None:
         assert found.data == b"%d" % n
 
 
+@pytest.mark.parametrize(
+    "faulty",
+    [
+        pytest.param({"about": None}, id="nothing where something has to be"),
+        pytest.param({"about": "\ud800"}, id="half a character"),
+        pytest.param({"updated_at": "yesterday"}, id="no time"),
+    ],
+)
+async def test_what_cannot_be_written_is_told_and_holds_up_nothing(
+    archive: SQLiteArchive, faulty: dict[str, object]
+) -> None:
+    with pytest.raises(LedgerUnavailable):
+        await archive.put(document("faulty", **faulty))
+    await archive.put(document())
+    assert await archive.get("ada@example.com", "responses", "a") == document()
+
+
+@pytest.mark.parametrize("about", [None, "\ud800"])
+async def test_of_many_that_come_at_once_one_that_cannot_be_written_harms_no_other(
+    archive: SQLiteArchive, about: object
+) -> None:
+    puts = [document(f"{number:03}") for number in range(50)]
+    puts[20] = document("020", about=about)
+    done = await asyncio.gather(*map(archive.put, puts), return_exceptions=True)
+    assert [index for index, result in enumerate(done) if result is not None] == [20]
+    assert isinstance(done[20], LedgerUnavailable)
+    assert len(await archive.list("ada@example.com", "responses", limit=100)) == 49
+
+
 async def test_one_process_at_a_time_keeps_answers_there(
     archive: SQLiteArchive, tmp_path: Path
 ) -> None:
