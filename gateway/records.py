@@ -108,6 +108,21 @@ RowStatus: TypeAlias = Literal["open", "ok", "refused", "error", "cancelled", "i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiptLine:
+    """What one round of a model, or one call of a tool, came to."""
+
+    kind: Literal["round", "tool"]
+    name: str
+    """`provider/model`, or the tool's name."""
+    usage: Usage | None = None
+    """Of a round; None when its provider told none."""
+    cost_nanos: int | None = None
+    """None when no price is known."""
+    duration_ms: int = 0
+    status: str = "ok"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
     """One line of account. Opened before the response's first byte, settled at its end."""
 
@@ -137,3 +152,5 @@ class UsageRow:
     error_code: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Room for what later parts add (conversation, caller's number), without a new column each."""
+    receipt: Sequence[ReceiptLine] = ()
+    """Line by line, in the order that things happened. The costs add up to the row's."""

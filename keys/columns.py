@@ -1,12 +1,12 @@
 """Records to columns and back."""
 
 import json
-from typing import TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from sqlalchemy import Row
 
 from gateway.events import Usage
-from gateway.records import ApiKey, Dialect, UsageRow
+from gateway.records import ApiKey, Dialect, ReceiptLine, UsageRow
 
 Values: TypeAlias = dict[str, object]
 Record: TypeAlias = Row[tuple[object, ...]]
@@ -45,7 +45,42 @@ def usage_values(row: UsageRow) -> Values:
         "error_code": None if row.error_code is None else _label(row.error_code),
         # Escaped: JSON text in ASCII holds even what no database takes as such.
         "attributes": json.dumps(dict(row.attributes)) if row.attributes else "{}",
+        "receipt": json.dumps(list(map(_line_values, row.receipt))) if row.receipt else "[]",
     }
+
+
+def _line_values(line: ReceiptLine) -> Values:
+    """As short as it is clear: an answer of many rounds has many."""
+    usage = line.usage
+    values: Values = {
+        "kind": line.kind,
+        "name": _label(line.name),
+        "cost": None if line.cost_nanos is None else whole(line.cost_nanos),
+        "ms": whole(line.duration_ms),
+        "status": line.status,
+    }
+    if usage is not None:
+        counts = (
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cached_tokens,
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+        )
+        values["tokens"] = list(map(whole, counts))
+    return values
+
+
+def _line(values: Values) -> ReceiptLine:
+    tokens = cast("list[int] | None", values.get("tokens"))
+    return ReceiptLine(
+        kind=cast(Literal["round", "tool"], values["kind"]),
+        name=str(values["name"]),
+        usage=None if tokens is None else Usage(*tokens),
+        cost_nanos=cast("int | None", values["cost"]),
+        duration_ms=cast(int, values["ms"]),
+        status=str(values["status"]),
+    )
 
 
 def usage_row(record: Record) -> UsageRow:
@@ -77,6 +112,7 @@ def usage_row(record: Record) -> UsageRow:
         finish_reason=record.finish_reason,
         error_code=record.error_code,
         attributes=json.loads(record.attributes),
+        receipt=tuple(map(_line, json.loads(record.receipt))) if record.receipt != "[]" else (),
     )
 
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
     inspect,
     literal_column,
     select,
+    text,
     update,
 )
 
@@ -103,6 +104,7 @@ usage_rows = Table(
     Column("finish_reason", Text),
     Column("error_code", Text),
     Column("attributes", Text, nullable=False),
+    Column("receipt", Text, nullable=False, server_default="[]"),
     # Null while open; then a number that grows in the order of settlement, for who follows the rows.
     Column("revision", BigInteger),
 )
@@ -124,7 +126,12 @@ Index(
 
 Step: TypeAlias = Callable[[Connection], None]
 
-STEPS: tuple[Step, ...] = ()
+
+def _add_receipts(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE usage_rows ADD COLUMN receipt TEXT DEFAULT '[]' NOT NULL"))
+
+
+STEPS: tuple[Step, ...] = (_add_receipts,)
 """The nth step leads from version n to n + 1. Never change one that was released."""
 
 

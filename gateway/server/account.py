@@ -1,13 +1,14 @@
 """The usage row of one call, from its opening to its settlement."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from gateway.events import Complete, Error
+from gateway.events import Complete, Error, Usage
 from gateway.ports import Ledger
-from gateway.records import RowStatus, UsageRow
+from gateway.records import ReceiptLine, RowStatus, UsageRow
 from gateway.secrets import conceal
-from gateway.server.interceptors.meter import Meter
+from gateway.server.interceptors.meter import Meter, Round, ToolUse
 from gateway.server.prices import Prices
 
 CLIENT_GONE = 499
@@ -69,6 +70,12 @@ class Account:
         meter, end, step = self.meter, self.meter.end, self.meter.step
         usage, counted = meter.usage()
         cost = self._cost(step.provider, step.model) if step is not None else 0
+        if cost is not None:
+            cost += sum(
+                self._prices.tool_cost(line.name)
+                for line in meter.story
+                if isinstance(line, ToolUse)
+            )
         return replace(
             self._row,
             provider=step.provider if step else self._row.provider,
@@ -84,18 +91,70 @@ class Account:
             http_status=self._http_status(end),
             finish_reason=end.finish_reason if isinstance(end, Complete) else None,
             error_code=(end.code or end.type) if isinstance(end, Error) else None,
-            attributes=self._attributes(end),
+            attributes={**self._row.attributes, **self._attempts(end), **self._source(cost)},
+            receipt=() if status == "open" else self._receipt(usage),
         )
 
-    def _attributes(self, end: Complete | Error | None) -> Mapping[str, str]:
+    def _attempts(self, end: Complete | Error | None) -> Mapping[str, str]:
         attempts = [*self.meter.attempts, *(end.attempts if isinstance(end, Error) else ())]
         if not attempts:
-            return self._row.attributes
+            return {}
         # A model's name may be the client's own, and so a key where people mix up two fields.
         told = conceal("; ".join(attempts))
         if len(told) > _LONGEST_ATTEMPTS:
             told = told[: _LONGEST_ATTEMPTS - 1] + "…"
-        return {**self._row.attributes, "attempts": told}
+        return {"attempts": told}
+
+    def _source(self, cost: int | None) -> Mapping[str, str]:
+        """The list that the prices were taken from."""
+        step = self.meter.step
+        if step is None or cost is None:
+            return {}
+        source = self._prices.source(
+            model=self._row.model, provider=step.provider, upstream_model=step.model
+        )
+        return {} if source is None else {"prices": source}
+
+    def _receipt(self, total: Usage) -> Sequence[ReceiptLine]:
+        usages = self._usages(total)
+        return [
+            self._round_line(line, usages.get(line.step.number))
+            if isinstance(line, Round)
+            else ReceiptLine(
+                kind="tool",
+                name=line.name,
+                cost_nanos=self._prices.tool_cost(line.name),
+                duration_ms=round(line.result.duration * 1000),
+                status=line.result.status,
+            )
+            for line in self.meter.story
+        ]
+
+    def _round_line(self, line: Round, usage: Usage | None) -> ReceiptLine:
+        step = line.step
+        return ReceiptLine(
+            kind="round",
+            name=f"{step.provider}/{step.model}",
+            usage=usage,
+            cost_nanos=None if usage is None else self._price(usage, step.provider, step.model),
+            duration_ms=round(line.seconds * 1000),
+        )
+
+    def _usages(self, total: Usage) -> Mapping[int, Usage | None]:
+        """Of each round by its number, as far as it was told. A single one has all."""
+        steps = [line.step for line in self.meter.story if isinstance(line, Round)]
+        if len(steps) == 1:
+            return {steps[0].number: total}
+        if isinstance(self.meter.end, Complete):
+            return {step.number: step.usage for step in self.meter.end.steps}
+        told = {
+            step.number: following.spent - step.spent
+            for step, following in pairwise(steps)
+            if following.spent != step.spent
+        }
+        if steps and len(told) == len(steps) - 1:
+            told[steps[-1].number] = total - steps[-1].spent
+        return told
 
     def _cost(self, provider: str, model: str) -> int | None:
         """Of all steps, each at its own price."""
@@ -106,17 +165,14 @@ class Account:
             and end.steps
         ):
             costs = [
-                self._prices.cost(
-                    step.usage,
-                    model=self._row.model,
-                    provider=step.provider,
-                    upstream_model=step.model,
-                )
+                self._price(step.usage, step.provider, step.model)
                 for step in end.steps
                 if step.usage is not None
             ]
             return None if any(cost is None for cost in costs) else sum(cost or 0 for cost in costs)
-        usage, _ = self.meter.usage()
+        return self._price(self.meter.usage()[0], provider, model)
+
+    def _price(self, usage: Usage, provider: str, model: str) -> int | None:
         return self._prices.cost(
             usage, model=self._row.model, provider=provider, upstream_model=model
         )

@@ -79,7 +79,7 @@ def assemble(settings: Settings) -> Service:
         router=router,
         models=Models(router),
         engine=Several(Switch(router, ToolLoop(router, Turns(), limits))),
-        prices=Prices(config.prices),
+        prices=Prices(config.prices, config.tool_prices),
         calls=Calls(),
         tools=list(tools.values()),
         interceptors=[

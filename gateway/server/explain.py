@@ -54,7 +54,29 @@ def _page(row: UsageRow, ledger: Ledger) -> Panel:
             grid.add_row(plain(label), value)
         if grid.row_count:
             parts += [Text(title, style="bold"), grid, Text()]
+    if row.receipt:
+        parts += [Text("Receipt", style="bold"), _receipt(row), Text()]
     return Panel(Group(*parts[:-1]), title=row.id, box=box.ROUNDED, expand=False, padding=(1, 2))
+
+
+def _receipt(row: UsageRow) -> Table:
+    """What came one after the other, and what each of it cost."""
+    table = Table(box=None, padding=(0, 2), pad_edge=False, header_style="dim")
+    for title in ("", "In", "Out", "Secs", "Cost $"):
+        table.add_column(title, justify="left" if not title else "right", overflow="fold")
+    for line in row.receipt:
+        name = Text(plain(line.name) if line.kind == "round" else f"  {plain(line.name)}")
+        if line.status != "ok":
+            name.append(f" ({line.status})", style="red")
+        usage = line.usage
+        table.add_row(
+            name,
+            "" if usage is None else f"{usage.input_tokens:,}",
+            "" if usage is None else f"{usage.output_tokens:,}",
+            f"{line.duration_ms / 1000:.2f}",
+            "?" if line.cost_nanos is None else f"{line.cost_nanos / 1e9:.6f}",
+        )
+    return table
 
 
 def _request_id(reference: str) -> str:

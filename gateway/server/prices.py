@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from decimal import Decimal
+from importlib.metadata import version
 
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
@@ -18,19 +19,40 @@ _NANOS = Decimal(10**9)
 class Prices:
     """Offline: the list comes with the package, and is never fetched."""
 
-    def __init__(self, own: Mapping[str, PriceRow]) -> None:
-        """`own`: by the client's name of a model, by `provider/model`, or by the upstream's model."""
+    def __init__(
+        self, own: Mapping[str, PriceRow], tools: Mapping[str, float] | None = None
+    ) -> None:
+        """`own`: by the client's name of a model, by `provider/model`, or by the upstream's model.
+        `tools`: dollars for a call, by the tool's name."""
         self._own = own
+        self._tools = {name: round(price * 1e9) for name, price in (tools or {}).items()}
+        self._list = f"genai-prices {version('genai-prices')}"
         self._unknown: set[tuple[str, str]] = set()
 
     def cost(self, usage: Usage, *, model: str, provider: str, upstream_model: str) -> int | None:
         """In billionths of a US dollar; None when nobody knows a price."""
-        for name in (model, f"{provider}/{upstream_model}", upstream_model):
-            if name in self._own:
-                return _own_cost(self._own[name], usage)
+        own = self._find(model, provider, upstream_model)
+        if own is not None:
+            return _own_cost(own, usage)
         if provider == "demo":
             return 0
         return self._listed_cost(usage, provider, upstream_model)
+
+    def source(self, *, model: str, provider: str, upstream_model: str) -> str | None:
+        """Where the price of a model comes from; None where it has none."""
+        if self._find(model, provider, upstream_model) is not None:
+            return "settings"
+        return None if provider == "demo" else self._list
+
+    def tool_cost(self, name: str) -> int:
+        """Of one call, in billionths of a US dollar. Tools without a price cost nothing."""
+        return self._tools.get(name, 0)
+
+    def _find(self, model: str, provider: str, upstream_model: str) -> PriceRow | None:
+        for name in (model, f"{provider}/{upstream_model}", upstream_model):
+            if name in self._own:
+                return self._own[name]
+        return None
 
     def _listed_cost(self, usage: Usage, provider: str, model: str) -> int | None:
         if (provider, model) in self._unknown:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import IO
 
-from gateway.records import ApiKey, UsageRow
+from gateway.records import ApiKey, ReceiptLine, UsageRow
 from gateway.sse import dump
 
 _TOKENS = {
@@ -45,7 +45,16 @@ def row_fields(row: UsageRow) -> dict[str, object]:
         "finish_reason": row.finish_reason,
         "error_code": row.error_code,
         **({"attributes": dict(row.attributes)} if row.attributes else {}),
+        **({"receipt": [line_fields(line) for line in row.receipt]} if row.receipt else {}),
     }
+
+
+def line_fields(line: ReceiptLine) -> dict[str, object]:
+    fields: dict[str, object] = {"kind": line.kind, "name": line.name, "status": line.status}
+    if line.usage is not None:
+        fields |= {name: getattr(line.usage, field) for name, field in _TOKENS.items()}
+    cost = None if line.cost_nanos is None else line.cost_nanos / 1e9
+    return fields | {"cost_usd": cost, "duration_ms": line.duration_ms}
 
 
 def key_fields(key: ApiKey) -> dict[str, object]:

@@ -494,16 +494,3 @@ async def show_usage(request: Request) -> Response:
 async def show_health(request: Request) -> Response:
     """The process answers. Says nothing of what it depends on: restarting would not mend that."""
     return json_response({"status": "ok"})
-
-
-@operation(Operation(summary="Whether to send requests here", open=True))
-async def show_readiness(request: Request) -> Response:
-    """Whether to send requests here."""
-    service: Service = request.app.state.service
-    if service.calls.draining:
-        return json_response({"status": "draining", "calls": len(service.calls)}, 503)
-    answer: dict[str, object] = {"status": "ready", "calls": len(service.calls)}
-    if service.mirror is not None:
-        # For who looks: an outage of the spreadsheet is none of the gateway.
-        answer["mirror"] = service.mirror.status()
-    return json_response(answer)

@@ -215,6 +215,8 @@ class Config(_Row):
     tools: dict[str, ToolRow] = {}
     tiers: dict[str, TierRow] = {}
     prices: dict[str, PriceRow] = {}
+    tool_prices: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """US dollars for a call, by the name of the tool."""
     interceptors: tuple[str, ...] = ()
     """`module:attribute` each; the first is the nearest to the client."""
     expose: Literal["all", "virtual"] = "all"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from sqlalchemy import Connection, Select, Text, create_engine, inspect, select,
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from gateway.records import UsageRow
+from gateway.events import Usage
+from gateway.records import ReceiptLine, UsageRow
 from keys import account
-from keys.columns import usage_values
+from keys.columns import usage_row, usage_values
 from keys.ledger import LedgerError, SQLiteLedger
-from keys.schema import OPEN, SchemaTooNew, metadata, migrate, schema_version, usage_rows
+from keys.schema import OPEN, STEPS, SchemaTooNew, metadata, migrate, schema_version, usage_rows
 
 
 def add_region(connection: Connection) -> None:
@@ -29,16 +31,36 @@ def test_a_later_version_adds_columns_once_and_keeps_the_rows() -> None:
     with create_engine("sqlite://").connect() as connection:
         migrate(connection)
         account.open_rows(connection, [row])
-        assert version(connection) == 1
+        now = version(connection)
+        assert now == 1 + len(STEPS)
         for _ in range(2):
-            migrate(connection, (add_region,))
-            assert version(connection) == 2
+            migrate(connection, (*STEPS, add_region))
+            assert version(connection) == now + 1
         columns = {column["name"] for column in inspect(connection).get_columns("usage_rows")}
         assert "region" in columns
         assert columns - {"region"} == set(usage_rows.c.keys())
         assert connection.execute(text("SELECT id, region FROM usage_rows")).all() == [("r", "")]
-        with pytest.raises(SchemaTooNew, match="version 2"):
+        with pytest.raises(SchemaTooNew, match=f"version {now + 1}"):
             migrate(connection)
+
+
+def test_the_first_version_is_brought_forward() -> None:
+    row = UsageRow(
+        id="r", started_at=datetime(2026, 1, 1, tzinfo=UTC), key_id="k", email="a@b", type="chat"
+    )
+    line = ReceiptLine(kind="round", name="p/m", usage=Usage(3, 2, 1), cost_nanos=7, duration_ms=9)
+    with create_engine("sqlite://").connect() as connection:
+        migrate(connection)
+        account.open_rows(connection, [row])
+        connection.execute(text("ALTER TABLE usage_rows DROP COLUMN receipt"))
+        connection.execute(schema_version.update().values(version=1))
+        migrate(connection)
+        (record,) = connection.execute(select(usage_rows)).all()
+        assert usage_row(record).receipt == ()
+        settled = replace(row, status="ok", receipt=(line,))
+        account.settle_rows(connection, [settled], opened={"r"}, revision=1)
+        (record,) = connection.execute(select(usage_rows)).all()
+        assert usage_row(record).receipt == (line,)
 
 
 def test_a_database_of_a_later_version_is_left_alone(tmp_path: Path) -> None:

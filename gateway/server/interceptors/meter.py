@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from operator import attrgetter
 
 from gateway.events import (
@@ -16,7 +16,9 @@ from gateway.events import (
     RefusalDelta,
     StepStart,
     ToolCallDelta,
+    ToolCallReady,
     ToolCallResult,
+    ToolCallStart,
     Usage,
 )
 from gateway.ports import Events
@@ -25,6 +27,23 @@ from gateway.server import tokens
 
 _LONGEST_TOKEN = 16
 """Bytes. Model servers send a token an event; a longer text is several, and counted."""
+
+
+@dataclass(slots=True)
+class Round:
+    """A round of a model as it went."""
+
+    step: StepStart
+    began: float
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class ToolUse:
+    """A call that the server or a provider ran."""
+
+    name: str
+    result: ToolCallResult
 
 
 class Meter:
@@ -53,7 +72,9 @@ class Meter:
         """That failed, and were followed by one that did not."""
         self.first_token: float | None = None
         """Seconds from the start of the call."""
-        self.tool_calls = 0
+        self.story: list[Round | ToolUse] = []
+        """Rounds and calls in the order that they ended."""
+        self._names: dict[str, str] = {}
         self.end: Complete | Error | None = None
         self._filled = False
         """Whether the usage in `end` is our estimate, since the engine told none."""
@@ -95,6 +116,10 @@ class Meter:
         return total, "estimated" if isinstance(self.end, Complete) else "partial"
 
     @property
+    def tool_calls(self) -> int:
+        return sum(isinstance(line, ToolUse) for line in self.story)
+
+    @property
     def duration(self) -> float:
         return time.monotonic() - self._started
 
@@ -110,13 +135,26 @@ class Meter:
                     self._close_step(event)
                 self.step = event
                 self.attempts += event.attempts
+                self.story.append(Round(event, self.duration))
+            case ToolCallStart():
+                self._names[event.call_id] = event.name
+            case ToolCallReady():
+                self._pause()
             case ToolCallResult():
-                self.tool_calls += 1
                 self._heard += tokens.count(event.output)
+                self.story.append(ToolUse(self._names.get(event.call_id, ""), event))
             case Complete() | Error():
+                self._pause()
                 self.end = event
             case _:
                 pass
+
+    def _pause(self) -> None:
+        """The model has said what it says in this round, as far as one can know."""
+        for line in reversed(self.story):
+            if isinstance(line, Round):
+                line.seconds = self.duration - line.began
+                return
 
     def _close_step(self, following: StepStart) -> None:
         if following.spent == self._reported:
