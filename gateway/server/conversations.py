@@ -230,8 +230,13 @@ class Turn:
             async for batch in events:
                 if isinstance(batch[-1], Complete) and self._is_to_be_kept():
                     self._kept = True
+                    document = self._document(self._transcript.messages())
                     try:
-                        await self._archive.put(self._document(self._transcript.messages()))
+                        await self._archive.put(document)
+                    except asyncio.CancelledError:
+                        # It was whole, though its client did not stay for the last word.
+                        self._archive.save(document)
+                        raise
                     except LedgerUnavailable as error:
                         log.error("a conversation could not be kept: %s", error.message)
                         batch = (*batch[:-1], error.event())

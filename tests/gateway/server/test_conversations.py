@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -9,6 +11,12 @@ import openai
 import orjson
 import pytest
 
+from gateway.events import Complete, Delta
+from gateway.ports import Events
+from gateway.records import ApiKey, Call, Document
+from gateway.request import ChatRequest
+from gateway.server.conversations import Conversations
+from keys.archive import SQLiteArchive
 from tests.servers.dialogue import config, story
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
@@ -421,6 +429,47 @@ async def test_the_responses_api_goes_on_with_a_conversation(
             assert made.conversation is not None
             assert made.conversation.id == "talk"
     assert len((await client.get(f"{LIST}/talk")).json()["messages"]) == 4
+
+
+class Stalled(SQLiteArchive):
+    """A disk that takes its time."""
+
+    async def put(self, document: Document, /) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_whole_answer_is_kept_though_its_client_leaves_before_the_last_word(
+    tmp_path: Path,
+) -> None:
+    async def engine() -> Events:
+        yield (Delta("whole"),)
+        yield (Complete(),)
+
+    archive = Stalled(f"sqlite:///{tmp_path / 'archive.db'}")
+    archive.start()
+    kept = Conversations(archive, 0)
+    request = ChatRequest(model="m", messages=[user("hi")], conversation="c")
+    key = ApiKey(
+        id="k",
+        email="ada@example.com",
+        name="",
+        tier="",
+        masked="",
+        created_at=datetime.now(UTC),
+    )
+    call = Call(id="1", key=key, request=request, created=0)
+    async with kept.join(key.email, request, thin=False) as turn:
+        events = turn.keep(call, turn.listen(call, engine()))
+        await anext(events)
+        last = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0.05)
+        last.cancel()
+        await asyncio.wait([last])
+        await events.aclose()
+    found = await kept.find(key.email, "c")
+    assert found is not None
+    assert found[1].messages() == [user("hi"), said("whole")]
+    archive.close()
 
 
 async def test_what_was_kept_survives_a_kill(
