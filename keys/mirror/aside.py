@@ -19,6 +19,8 @@ from keys.mirror.schema import mirror_aside
 from keys.schema import usage_rows
 
 _SOON = timedelta(seconds=5)
+_BREATH = timedelta(seconds=15)
+"""After a tab was refused, before another one is tried: where none can be made, all would be."""
 _FIRST, _LAST = timedelta(minutes=1), timedelta(hours=1)
 """Pauses after a tab, or a row alone, was refused: they double."""
 _MOST = 500
@@ -47,6 +49,7 @@ class Aside:
         self._users: dict[str, str] = {}
         self._rows: dict[str, str] = {}
         self._trials: dict[str, _Trial] = {}
+        self._rest = now()
 
     @property
     def held(self) -> Sequence[str]:
@@ -72,6 +75,8 @@ class Aside:
     def due(self, connection: Connection) -> list[UsageRow]:
         """Rows of one user that are to be tried now."""
         now = self._now()
+        if now < self._rest:
+            return []
         for email in _emails(connection, self._book):
             trial = self._trials.setdefault(email, _Trial(now + _SOON))
             if now >= trial.due:
@@ -91,6 +96,8 @@ class Aside:
             done = not _untried(connection, self._book, email)
         if done:
             self._users.pop(email, None)
+        if tab:
+            self._rest = self._now() + _BREATH
         if tab or done or trial.streak >= _STREAK:
             trial.due = self._now() + trial.pause
             trial.pause = min(_LAST, trial.pause * 2)

@@ -11,7 +11,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -19,14 +19,14 @@ from sqlalchemy import Connection
 
 from gateway.records import ApiKey, UsageRow
 from keys import account
-from keys.mirror import aside, layout, schema, tables
+from keys.mirror import aside, layout, schema, strays, tables
 from keys.mirror.aside import Aside
 from keys.mirror.body import MOST_KEYS, NOBODY, Batch, Composer, Ground, Row, UserTab
 from keys.mirror.book import HEALED, Book
 from keys.mirror.google import BudgetSpent, Google, SheetLost, SheetRefused, SheetUnreachable
 from keys.mirror.layout import Request, Snapshot
 from keys.mirror.tables import Flush
-from keys.tabs import DAILY, KEYS
+from keys.tabs import DAILY, KEYS, USAGE_COLUMNS
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ _IDLE = 60.0
 _PATIENCE = 10.0
 """Seconds for an answer to what is asked all the time: people's edits of keys wait for their turn. A
 flush whose answer was late is found by its marker."""
+_SEEN_AGAIN = 30.0
+"""Seconds after which the headers of tabs are looked at once more that rows were written to."""
 _KEPT_READS = 10
 """A minute, for looks at the tab of keys."""
 _DOUBT = 60.0
@@ -104,6 +106,9 @@ class Flusher:
         """Whether a refusal told what the next body has to be like."""
         self._aside = Aside(book.id, now)
         self._composer = Composer(book, self._aside, now, usage_only=follows is not None)
+        self._looked_after = now()
+        self._written: dict[str, tuple[Sequence[object], list[str]]] = {}
+        """By user, the header for which rows were last written, and which: until it was seen once more."""
         self._torn = 0
         self._looked_at: datetime | None = None
 
@@ -156,6 +161,8 @@ class Flusher:
             if not self._learnt and (not stored or stored[-1].effects.again):
                 again = self._aside.due(connection)
         self.figures.waiting_since = rows[0][1].started_at if rows else None
+        if self._written and (self._now() - self._looked_after).total_seconds() >= _SEEN_AGAIN:
+            self._look_after()
         if not (stored or rows or again or unlisted or homeless or self._curious()):
             return False
         snapshot = self._look()
@@ -236,6 +243,8 @@ class Flusher:
         marker = snapshot.marker
         assert marker is not None
         ground = self._survey(snapshot, batch.sent, bool(unlisted), marker.number)
+        if self._put_right(ground.users.values()):
+            raise _Moved
         number = marker.number + 1
         latest = stored[-1] if stored else None
         blame: Mapping[int, tuple[str, bool]] = {}
@@ -250,6 +259,9 @@ class Flusher:
         else:
             flush, batch, blame = self._composer.compose(ground, batch, unlisted, number)
             self.book.change(lambda connection: tables.store_flush(connection, self.book.id, flush))
+        for row in batch.sent:
+            header = ground.users[row.email].header or [each.header for each in USAGE_COLUMNS]
+            self._written.setdefault(row.email, (header, []))[1].append(row.id)
         try:
             self._hasty.update(flush.body)
         except SheetRefused as error:
@@ -377,6 +389,46 @@ class Flusher:
             daily_rows=daily_rows,
             stats_rows=stats_rows,
         )
+
+    def _look_after(self) -> None:
+        """Sees to the rows that were written last, of users who have no more."""
+        self._looked_after = self._now()
+        snapshot = self._look()
+        there = [
+            UserTab(email, tab, ()) for email in self._written if (tab := snapshot.user_tab(email))
+        ]
+        tops = [layout.quoted(each.tab.title, "1:1") for each in there if each.tab]
+        headers = self._read(tops, self._hasty) if tops else []
+        self._put_right(
+            replace(each, header=lines[0] if lines else ())
+            for each, lines in zip(there, headers, strict=True)
+        )
+        self._written.clear()
+
+    def _put_right(self, users: Iterable[UserTab]) -> bool:
+        """Whether rows were found under wrong headers. Raises `SheetError`."""
+        found = False
+        for user in users:
+            header, ids = self._written.get(user.email, ((), []))
+            if user.tab is not None and ids and list(user.header) != list(header):
+                last = layout.letters(max(0, user.tab.columns - 1))
+                values = self._read([layout.quoted(user.tab.title, f"A:{last}")])[0]
+                with self.book.reading() as connection:
+                    rows = tables.usage_of(connection, ids)
+                if requests := list(strays.put_right(user.tab.sheet_id, values, rows)):
+                    try:
+                        self._hasty.update(orjson.dumps({"requests": requests}))
+                    except SheetRefused as error:
+                        raise _Moved from error
+                    self.book.alarms.raise_(
+                        f"strays {user.tab.sheet_id}",
+                        f"columns of the tab {user.tab.title!r} were moved while rows were written there:"
+                        " those rows were put right",
+                        HEALED,
+                    )
+                    found = True
+            self._written.pop(user.email, None)
+        return found
 
     def _read(
         self, ranges: Sequence[str], google: Google | None = None

@@ -35,6 +35,7 @@ def live_by_its_clock(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(flusher, "_now", now)
     monkeypatch.setattr(flusher._aside, "_now", now)
+    monkeypatch.setattr(flusher._aside, "_rest", now())
 
 
 class Refusing:

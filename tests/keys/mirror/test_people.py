@@ -1,6 +1,7 @@
 """People rename, move and delete in the spreadsheet while it is written to."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,47 @@ def assert_in_place(stage: Stage) -> None:
                 assert record.get(header, value) in (value, "")
             assert str(record["Key ID"]).startswith("key_")
             assert len(str(record["Request ID"])) == 36
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["more rows follow", "no more rows follow"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda person: person.move_column(TAB, "Request ID", "Timestamp"),
+        lambda person: person.insert_column(TAB, "Model", "Remarks"),
+        lambda person: person.delete_column(TAB, "Provider"),
+    ],
+    ids=["a moved column", "an inserted column", "a deleted column"],
+)
+def test_columns_that_move_between_a_look_and_the_write_are_put_right(
+    stage: Stage,
+    person: Person,
+    monkeypatch: pytest.MonkeyPatch,
+    edit: Callable[[Person], None],
+    more: bool,
+) -> None:
+    ids = stage.use(12)
+    stage.settle()
+    flusher = stage.mirror._flusher
+    start = datetime.now(UTC)
+    monkeypatch.setattr(flusher, "_now", lambda: start + timedelta(seconds=stage.clock.now))
+    update, moved = flusher._hasty.update, []
+
+    def late(body: bytes) -> dict[str, object]:
+        if b"appendCells" in body and not moved:
+            moved.append(True)
+            edit(person)
+        return update(body)
+
+    monkeypatch.setattr(flusher._hasty, "update", late)
+    ids += stage.use(12)
+    stage.run(10)
+    if more:
+        ids += stage.use(12)
+    stage.run(70)
+    assert moved
+    assert_same(stage.ids(), ids)
+    assert_in_place(stage)
 
 
 EDITS: dict[str, Callable[[Person], None]] = {
