@@ -1,9 +1,11 @@
 """OpenAI, and every server that speaks its chat completions: Ollama, llama.cpp, vLLM, Groq, DeepSeek."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Protocol
+from dataclasses import replace
+from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -22,6 +24,8 @@ from adapters.providers.chunks import ChunkReader
 from adapters.providers.connection import Answer, CannotConnect, Origin, framed
 from adapters.providers.decoding import FAILURES, decoded
 from adapters.providers.failures import failure, read_complaint, truncated
+from adapters.providers.profiles import PROFILES, LimitField, guess
+from adapters.providers.thoughts import ThoughtsInText, ThoughtSplitter
 from adapters.providers.vectors import read_vectors
 from gateway import sse
 from gateway.errors import (
@@ -35,10 +39,13 @@ from gateway.ports import Events
 from gateway.records import Embeddings
 from gateway.request import ChatRequest, EmbeddingRequest, plain
 
+log = logging.getLogger(__name__)
+
 _STREAM, _JSON = "text/event-stream", "application/json"
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _LISTING = 15.0  # seconds that a list of models may take
 _LONGEST_COMPLAINT = 1 << 20
+_OURS = frozenset({"model", "messages", "stream"})  # of a request, which none can go without
 _LARGEST_ANSWER = 256 << 20  # vectors for 2048 inputs are 150 MB at most
 
 
@@ -67,6 +74,12 @@ def _check_headers(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _check_profile(value: str) -> str:
+    if value not in PROFILES:
+        raise ValueError(f"expected one of {', '.join(PROFILES)}")
+    return value
+
+
 def _sendable(text: str) -> bool:
     return bool(text) and text.isascii() and text.isprintable()
 
@@ -82,12 +95,15 @@ class _Config(BaseModel):
     api_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = None
     headers: Annotated[dict[str, str], AfterValidator(_check_headers)] = Field(default_factory=dict)
     connect_timeout: float = Field(default=5.0, gt=0, allow_inf_nan=False)
+    profile: Annotated[str, AfterValidator(_check_profile)] | None = None
+    """How the server deviates; None to tell it by its address."""
     stream_usage: bool = True
     """Ask for token counts. Off for servers that refuse `stream_options`."""
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    max_tokens_field: LimitField | None = None
     """The one that the server knows, whichever of the two the client sent."""
     omit: frozenset[str] = frozenset()
-    """Options that the server refuses, and that its clients cannot know to leave out."""
+    """Options that the server refuses, besides those of its profile."""
+    thoughts_in_text: ThoughtsInText | None = None
 
 
 class OpenAIProvider:
@@ -104,19 +120,34 @@ class OpenAIProvider:
         key = self._config.api_key
         self._key = key.get_secret_value() if key else ""
         self._way: _Way | None = None
+        profile = PROFILES[self._config.profile or guess(self._config.base_url)]
+        self._profile = replace(
+            profile,
+            max_tokens_field=self._config.max_tokens_field or profile.max_tokens_field,
+            omit=(profile.omit | self._config.omit) - _OURS,
+        )
+        self._left_out: set[str] = set()
 
     async def stream(self, request: ChatRequest, /) -> Events:
         answer = await self._ask("POST", "/chat/completions", _STREAM, self._body(request))
         reader = ChunkReader(self.name, self._key)
+        how = self._config.thoughts_in_text
+        split = None if how is None else ThoughtSplitter(how).split
         try:
             while read := await answer.read():
-                if batch := reader.feed(read):
+                batch = reader.feed(read)
+                if split is not None:
+                    batch = split(batch)
+                if batch:
                     yield batch
                 if reader.failure:
                     raise reader.failure
                 if reader.ended:
                     return
-            if batch := reader.finish(framed(answer.headers)):
+            batch = reader.finish(framed(answer.headers))
+            if split is not None:
+                batch = split(batch)
+            if batch:
                 yield batch
             if reader.failure:
                 raise reader.failure
@@ -177,12 +208,9 @@ class OpenAIProvider:
         return self._way
 
     def _body(self, request: ChatRequest) -> bytes:
-        config, request = self._config, plain(request)
-        options = request.options
-        if config.omit:
-            options = {name: options[name] for name in options if name not in config.omit}
+        request = plain(request)
         body: dict[str, object] = {
-            **options,
+            **request.options,
             "model": request.model,
             "messages": request.messages,
             "stream": True,
@@ -192,16 +220,12 @@ class OpenAIProvider:
         if request.n > 1:
             body["n"] = request.n
         asked = body.pop("stream_options", None)
-        if config.stream_usage:
+        if self._config.stream_usage:
             body["stream_options"] = {
                 **(asked if isinstance(asked, dict) else {}),
                 "include_usage": True,
             }
-        if config.max_tokens_field is not None:
-            limits = [body.pop(field, None) for field in ("max_completion_tokens", "max_tokens")]
-            limit = next((limit for limit in limits if limit is not None), None)
-            if limit is not None:
-                body[config.max_tokens_field] = limit
+        self._profile.fit(body, self._leave_out)
         try:
             return orjson.dumps(body)
         except TypeError:
@@ -210,6 +234,11 @@ class OpenAIProvider:
             return sse.dump(body)
         except TypeError as error:
             raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
+
+    def _leave_out(self, name: str) -> None:
+        if name not in self._left_out:
+            self._left_out.add(name)
+            log.info("requests to %s go without %s, which it does not take", self.name, name)
 
     async def _ask(self, method: str, path: str, accept: str, body: bytes = b"") -> Answer:
         """The answer as soon as its headers are there. Raises what they say, if that is an error."""
