@@ -5,7 +5,6 @@ other, and `message_stop` says that the message is whole. Events and blocks of u
 passed over, as Anthropic asks of its readers.
 """
 
-import json
 import logging
 import time
 import uuid
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from adapters.providers.halves import Halves
 from adapters.providers.splitter import name_and_data
 from gateway.events import (
     Citation,
@@ -101,6 +101,7 @@ class MessageReader:
         self.complete = False
         self.failure: Failure | None = None
         self._clock = clock
+        self._halves = Halves()
         self._blocks: dict[int, _Block] = {}
         self._calls: dict[str, _ToolCall] = {}
         """Those that Anthropic runs, by its id: their results come in later blocks."""
@@ -122,11 +123,14 @@ class MessageReader:
             name, data = name_and_data(event)
             if data is None or data == _NO_JSON:
                 continue
+            value: object
             try:
-                value = _parse(data)
-            except (ValueError, RecursionError):
-                self.failure = Failure(MALFORMED, "an event that is not JSON")
-                break
+                value = orjson.loads(data)
+            except orjson.JSONDecodeError:
+                value = self._halves.parse(data)
+                if value is None:
+                    self.failure = Failure(MALFORMED, "an event that is not JSON")
+                    break
             if isinstance(value, dict):
                 self._take(value.get("type") or name, value, batch)
         return batch
@@ -342,15 +346,6 @@ def _legible(value: object, depth: int = 32) -> object:
             return [_legible(item, depth - 1) for item in value]
         case _:
             return value
-
-
-def _parse(data: bytes) -> object:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # Servers that count in UTF-16 cut characters in halves, which orjson refuses. The halves
-        # are mended where they are written out.
-        return json.loads(data)
 
 
 def _is_json(text: str) -> bool:

@@ -14,6 +14,7 @@ from uuid import uuid4
 import orjson
 
 from adapters.providers.failures import failure, read_complaint, truncated
+from adapters.providers.halves import Halves
 from adapters.providers.splitter import EventSplitter, EventTooLarge, data, name_and_data
 from gateway.errors import ProviderFailed
 from gateway.events import (
@@ -187,6 +188,7 @@ class ChunkReader:
         self._provider = provider
         self._secret = secret
         self._splitter = EventSplitter()
+        self._halves = Halves()
         self._body: bytearray | None = None  # set when the body turns out to be JSON
         self._begun = False
         self._choices: dict[int, _Choice] = {}
@@ -267,11 +269,11 @@ class ChunkReader:
         if payload.strip() == _DONE:
             self._complete(events)
             return
+        chunk: object
         try:
-            chunk: object = orjson.loads(payload)
+            chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            self._truncated()
-            return
+            chunk = self._halves.parse(payload)
         if isinstance(chunk, dict):
             self._take_chunk(chunk, events)
         else:
@@ -284,11 +286,14 @@ class ChunkReader:
         if payload == _DONE:
             self._complete(events)
             return
+        chunk: object
         try:
-            chunk: object = orjson.loads(payload)
+            chunk = orjson.loads(payload)
         except orjson.JSONDecodeError:
-            self._take_odd_event(event, payload, events)
-            return
+            chunk = self._halves.parse(payload)
+            if chunk is None:
+                self._take_odd_event(event, payload, events)
+                return
         if isinstance(chunk, dict):
             self._take_chunk(chunk, events)
             if "choices" not in chunk and name_and_data(event)[0] == "error":

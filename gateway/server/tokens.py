@@ -39,7 +39,8 @@ def load() -> None:
 def count(text: str) -> int:
     """Tokens of a text."""
     if _vocabulary is not None and len(text) <= _LONGEST:
-        return len(_vocabulary.encode_ordinary(text))
+        with suppress(UnicodeEncodeError):  # half of a character
+            return len(_vocabulary.encode_ordinary(text))
     return -(-size(text) // 4)
 
 

@@ -435,10 +435,10 @@ def test_the_time_of_a_result_is_measured_from_its_arguments() -> None:
 
 
 def test_halves_of_characters_do_not_break_the_stream() -> None:
-    stream = wire.text(0, "\ud83d")  # which the script writes as an escape
-    assert b'"\\ud83d"' in stream
+    stream = wire.text(0, "a\ud83d") + wire.text(0, "\udc4d")  # which the script writes as escapes
+    assert b'"a\\ud83d"' in stream
     reader, events = read(stream)
-    assert events == [Delta("\ud83d")]
+    assert events == [Delta("a"), Delta("👍")]
     assert reader.failure is None
 
 

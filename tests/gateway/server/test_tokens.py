@@ -35,6 +35,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("", 0, id="nothing"),
         pytest.param("hello world", 2, id="words"),
         pytest.param(TEXT, 101, id="a paragraph"),
+        pytest.param("\ud800" * 8, 2, id="halves of pairs are bytes"),
         pytest.param("<|endoftext|>", 7, id="a special token's name is text like any other"),
     ],
 )
