@@ -69,7 +69,7 @@ async def slow(ctx: Context, city: str) -> str:
     return f"{city}: 20"
 
 
-def boom() -> str:
+async def boom() -> str:
     """Fails."""
     raise KeyError("not today")
 

@@ -105,7 +105,7 @@ def weather(fault: Exception | None = None) -> Agent[None, str]:
         return {"city": city, "degrees": 20}
 
     @agent.tool_plain
-    def boom() -> str:
+    async def boom() -> str:
         raise fault or ModelRetry("not today")
 
     return agent
