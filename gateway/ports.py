@@ -1,8 +1,8 @@
 """What can be plugged in, and what an implementer has to promise.
 
 Plug-ins import this module and the other contracts, nothing else of the gateway. They are found by
-entry point (`gateway.providers`, `gateway.wires`, `gateway.ledgers`, `gateway.archives`,
-`gateway.mirrors`) or as `module:attribute`. `gateway.exports` are functions: (ledger, path, email,
+entry point (`gateway.providers`, `gateway.agents`, `gateway.wires`, `gateway.ledgers`,
+`gateway.archives`, `gateway.mirrors`) or as `module:attribute`. `gateway.exports` are functions: (ledger, path, email,
 since, until) to the number of rows written.
 """
 
