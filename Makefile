@@ -7,7 +7,7 @@ BIN := .venv/bin
 AGENTS := llamaindex pydantic-ai langgraph openai-agents
 
 .PHONY: help install dev serve format check test test-fast test-clients test-mcp test-agents $(AGENTS:%=test-%) \
-  goldens matrix lock clean
+  test-llamacpp goldens matrix lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -83,6 +83,30 @@ $(AGENTS:%=test-%): test-%: .venv/installed-dev .envs/agents-%/installed
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
+# llama.cpp comes as source only: built once for each version, without what the tests do not touch.
+LLAMA_CPP := $(shell sed -n 's/^llama-cpp-python==//p' tests/llamacpp/requirements.txt)
+LLAMA_CPP_WHEEL := .cache/wheels/llama-cpp-python-$(LLAMA_CPP)
+LLAMA_CPP_CMAKE := -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF -DLLAVA_BUILD=OFF \
+  -DCMAKE_C_FLAGS_RELEASE=-O1 -DCMAKE_CXX_FLAGS_RELEASE=-O1 \
+  -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/tests/llamacpp/build.cmake
+
+test-llamacpp: .venv/installed-dev .envs/llamacpp/installed ## Only models in GGUF files; builds llama.cpp once.
+	@.envs/llamacpp/bin/python -m pytest tests/llamacpp
+
+.envs/llamacpp/installed: tests/llamacpp/requirements.txt pyproject.toml | $(LLAMA_CPP_WHEEL)
+	@echo "Installing llama.cpp into .envs"
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --find-links $(LLAMA_CPP_WHEEL) -r $<
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(LLAMA_CPP_WHEEL): | .venv/installed
+	@echo "Building llama.cpp (some minutes, at the first time)"
+	@rm -rf $@.part && mkdir -p $@.part
+	@CMAKE_ARGS="$(LLAMA_CPP_CMAKE)" $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps \
+	  --wheel-dir $@.part llama-cpp-python==$(LLAMA_CPP)
+	@mv $@.part $@
+
 goldens: .venv/installed-dev ## Write the golden files anew; read the difference before you commit it.
 	@$(BIN)/python tests/goldens/write.py
 
@@ -105,6 +129,9 @@ lock: .venv/installed-dev ## Take new versions of everything into the lock files
 	    pyproject.toml tests/agents/testing.in tests/agents/$$name/requirements.in -c requirements-dev.lock \
 	    -o tests/agents/$$name/requirements.txt || exit 1; \
 	done
+	@$(BIN)/uv pip compile -q -U --python-version 3.11 --no-emit-index-url --no-annotate --no-header \
+	  pyproject.toml tests/agents/testing.in tests/llamacpp/requirements.in -c requirements-dev.lock \
+	  -o tests/llamacpp/requirements.txt
 
 clean: ## Remove environments and caches; data stays.
 	@rm -rf .venv .envs .cache
