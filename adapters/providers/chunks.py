@@ -194,6 +194,7 @@ class ChunkReader:
         self._choices: dict[int, _Choice] = {}
         self._call_ids: set[str] = set()
         self._usage: _Object | None = None
+        self._timings: object = None
         self._mould: _Mould | None = None
         self._casts = 0  # since one was of use
 
@@ -328,6 +329,8 @@ class ChunkReader:
             return
         if "usage" in chunk:
             self._take_usage(chunk["usage"])
+        if "timings" in chunk:
+            self._timings = chunk["timings"]
 
     def _take_usage(self, usage: object) -> None:
         if usage and isinstance(usage, dict):
@@ -477,12 +480,13 @@ class ChunkReader:
         ]
         first, *further = (choice.finish_reason() for choice in ordered)
         own_reason = ordered[0].reason
+        counts = {**_timed(self._timings), **(self._usage or {})}
         self.ended = True
         events.append(
             Complete(
                 first,
                 provider_reason=own_reason if own_reason != first else None,
-                usage=None if self._usage is None else _usage(self._usage),
+                usage=_usage(counts) if counts else None,
                 further=tuple(further),
             )
         )
@@ -547,6 +551,20 @@ def _count(value: object) -> int:
 
 _MOST = 10**12
 """What is more is no count, and would not fit where counts are added up and written."""
+
+
+def _timed(timings: object) -> _Object:
+    """llama-server's own counts, which it sends unasked, under the names of usage."""
+    match timings:
+        case {"prompt_n": int(read), "predicted_n": int(written), **further}:
+            cached = _count(further.get("cache_n"))
+            return {
+                "prompt_tokens": read + cached,
+                "completion_tokens": written,
+                "cached_tokens": cached,
+            }
+        case _:
+            return _EMPTY
 
 
 def _usage(raw: _Object) -> Usage:

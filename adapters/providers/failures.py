@@ -3,9 +3,12 @@
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+
+import orjson
 
 from gateway.errors import GatewayError, ProviderFailed, ProviderTimedOut, ProviderTruncated
 from gateway.secrets import conceal
@@ -14,6 +17,11 @@ _LONGEST_MESSAGE = 1000
 _LONGEST_PARAM = 200
 _CODE = re.compile(r"[A-Za-z0-9][\w.:/-]{0,99}")
 _LONGEST_WAIT = 24 * 3600.0
+
+_FLAGGED = "content_policy_violation"
+_MISWRITTEN = {"tool_use_failed", "json_validate_failed"}
+"""Codes of Groq's for a request that is in order, whose answer the model wrote so badly that it could
+not be read. Another try may well do."""
 
 # Words that stand for a status where a provider reports an error without one, in a running stream.
 _STATUS_OF_WORD = {
@@ -74,6 +82,11 @@ def read_complaint(body: object) -> Complaint:
             code = _text(further.get("code"))
             if kind == "exceed_context_size_error":  # llama.cpp, whose code is a number
                 code = "context_length_exceeded"
+            match further.get("metadata"):  # OpenRouter, of the provider that it asked
+                case {"reasons": list()}:
+                    code = _FLAGGED
+                case {"raw": (dict() | str()) as raw} if cause := _cause(raw):
+                    message = f"{message}: {cause}"
             return Complaint(message, kind, _text(further.get("param")), code)
         case {"detail": str(message)}:
             return Complaint(message)
@@ -85,6 +98,14 @@ def read_complaint(body: object) -> Complaint:
             return Complaint(body)
         case _:
             return Complaint()
+
+
+def _cause(raw: dict[str, object] | str) -> str:
+    """What an error says that is quoted within another one, as text or as JSON."""
+    if isinstance(raw, str) and raw.lstrip().startswith("{"):
+        with suppress(orjson.JSONDecodeError):
+            return read_complaint(orjson.loads(raw)).message
+    return read_complaint(raw).message
 
 
 def failure(
@@ -114,6 +135,10 @@ def _failure(
     code, param = _word(complaint.code, secret), _place(complaint.param, secret)
     retry_after = read_retry_after(headers)
     match status:
+        case 400 if code in _MISWRITTEN:
+            return ProviderFailed(said, code=code)
+        case 403 if code == _FLAGGED:
+            return ProviderFailed(said, status=400, code=code)
         case 400 | 404 | 409 | 413 | 422:
             error = ProviderFailed(said, status=400 if status == 422 else status, param=param)
             _set_code(error, code)
