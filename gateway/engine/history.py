@@ -67,7 +67,7 @@ class History:
 
     def add(self, rows: Sequence[Message], *, broken: bool = False) -> None:
         """Said after the head."""
-        number = max(self.entries, default=-1) + 1
+        number = next(reversed(self.entries), -1) + 1  # they are in order
         self.entries[number] = Entry(number, self.head, rows, broken)
         self.head = number
 
@@ -195,9 +195,9 @@ def _find(sights: Sequence[_Sight], path: Sequence[_Kept], shortened: bool) -> i
     if not sights:
         return 0 if not path else None
     for end in range(len(path), 0, -1):
-        run = path[max(0, end - len(sights)) : end]
-        if (shortened or len(run) == len(sights)) and all(
-            kept.shows(sight) for kept, sight in zip(run, sights[-len(run) :], strict=True)
+        length = min(end, len(sights))
+        if (shortened or length == len(sights)) and all(
+            path[end - back].shows(sights[-back]) for back in range(1, length + 1)
         ):
             return end
     return None

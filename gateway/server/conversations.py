@@ -37,6 +37,8 @@ _MOST = 2000
 """Messages and answers that are kept of a conversation."""
 _LARGEST = 16 << 20
 """Bytes that are kept of one, which is read and written as a whole in each turn."""
+_SMALL = 64 << 10
+"""Bytes that are worked through in a millisecond or two. More of them would hold up other calls."""
 _TITLE = 80
 
 _Name: TypeAlias = tuple[str, str]
@@ -151,9 +153,19 @@ class Conversations:
 
     async def _turn(self, name: _Name, request: ChatRequest, thin: bool) -> "Turn":
         document = await self._archive.get(name[0], KIND, name[1])
-        history = History()
-        if document is not None:
-            history = History.load(cast(Json, orjson.loads(document.data)))
+        size = request.size + (0 if document is None else len(document.data))
+        if size > _SMALL:
+            history, request = await asyncio.to_thread(self._lay, document, request, thin)
+        else:
+            history, request = self._lay(document, request, thin)
+        began = datetime.now(UTC) if document is None else document.created_at
+        return Turn(name, self._archive, history, request, began)
+
+    def _lay(
+        self, document: Document | None, request: ChatRequest, thin: bool
+    ) -> tuple[History, ChatRequest]:
+        """What was kept with the request laid beside it, and the request as a model is to see it."""
+        history = History() if document is None else _load(document)
         if request.newest_wins:
             messages = history.align(request.messages)
         elif thin:
@@ -163,14 +175,15 @@ class Conversations:
         messages = window.close_calls(messages)
         if self._most:
             messages = window.cut(messages, self._most)
-        began = datetime.now(UTC) if document is None else document.created_at
-        return Turn(name, self._archive, history, replace(request, messages=messages), began)
+        return history, replace(request, messages=messages)
 
     async def find(self, owner: str, name: str) -> tuple[Document, History] | None:
         document = await self._archive.get(owner, KIND, name)
         if document is None:
             return None
-        return document, History.load(cast(Json, orjson.loads(document.data)))
+        if len(document.data) > _SMALL:
+            return document, await asyncio.to_thread(_load, document)
+        return document, _load(document)
 
     async def list(self, owner: str, *, limit: int, after: str | None) -> Sequence[Document]:
         """`about` is JSON with `title` and `messages`, the number of them."""
@@ -263,6 +276,10 @@ class Turn:
             created_at=self._began,
             updated_at=datetime.now(UTC),
         )
+
+
+def _load(document: Document) -> History:
+    return History.load(cast(Json, orjson.loads(document.data)))
 
 
 def _title(messages: Sequence[Message]) -> str:

@@ -1,6 +1,7 @@
 """A request laid beside what is kept: it goes on, branches off, or begins anew; and what tools found is
 never lost on the way."""
 
+import time
 from collections.abc import Sequence
 
 import orjson
@@ -229,6 +230,15 @@ def test_of_an_answer_broken_off_a_client_may_have_seen_less(seen: str) -> None:
 def test_an_answer_cut_short_by_a_client_is_taken_as_it_says(history: History) -> None:
     cut = said("Let me look.")
     assert history.reconcile([U1, cut, U2]) == [U1, cut, U2]
+
+
+def test_a_very_long_one_takes_time_that_grows_with_it_alone() -> None:
+    told = [user("again") if number % 2 == 0 else said("again") for number in range(100_000)]
+    began = time.monotonic()
+    made = History()
+    assert len(made.reconcile([*told, U1])) == 100_001
+    assert len(made.reconcile([U3, *told[1:], U1, A2[0], U2])) == 100_003
+    assert time.monotonic() - began < 30
 
 
 def test_thinking_is_nobodys_to_see() -> None:

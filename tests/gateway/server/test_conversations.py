@@ -238,6 +238,21 @@ async def test_a_thin_client_says_only_what_is_new(
     assert [message["content"] for message in shown(upstream)] == ["one", "heard 1", "two"]
 
 
+async def test_large_ones_go_on_like_small_ones(
+    client: httpx2.AsyncClient, upstream: ScriptedUpstream
+) -> None:
+    words = "many words " * 100_000
+    await ask(client, "large", user(words))
+    await ask(client, "large", user(words), said("heard 1"), user("two"))
+    told = (await client.get(f"{LIST}/large")).json()
+    assert [message["content"] for message in told["messages"]] == [
+        words,
+        "heard 1",
+        "two",
+        "heard 3",
+    ]
+
+
 async def test_a_long_conversation_is_shown_in_part(
     client: httpx2.AsyncClient, upstream: ScriptedUpstream
 ) -> None:
