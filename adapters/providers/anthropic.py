@@ -351,7 +351,8 @@ class AnthropicProvider:
         while cause is not None:
             causes.append(cause)
             cause = cause.__cause__
-        if any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes):
+        unreached = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)
+        if any(isinstance(cause, unreached) for cause in causes):
             return ProviderUnreachable(f"The provider {self.name!r} cannot be reached.")
         if any(isinstance(cause, aiohttp.ServerTimeoutError) for cause in causes):
             return ProviderTimedOut(f"The provider {self.name!r} did not answer in time.")

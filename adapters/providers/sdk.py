@@ -125,7 +125,7 @@ def _kind(error: BaseException) -> type[OSError]:
     def among(*kinds: type[BaseException]) -> bool:
         return any(isinstance(cause, kinds) for cause in causes)
 
-    if among(aiohttp.ClientConnectorError):
+    if among(aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError):  # the latter by a proxy
         return CannotConnect
     if among(aiohttp.ServerTimeoutError):
         return TimeoutError
