@@ -1,5 +1,6 @@
 """Models in GGUF files, run by llama.cpp on this machine: no server, no account. See docs/llamacpp.md."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from importlib.util import find_spec
@@ -120,8 +121,7 @@ class LlamaCppProvider:
         return tuple(self._workers)
 
     async def aclose(self) -> None:
-        for worker in self._workers.values():
-            await worker.aclose()
+        await asyncio.gather(*(worker.aclose() for worker in self._workers.values()))
 
     def _event(self, line: Json) -> Event:
         match line:

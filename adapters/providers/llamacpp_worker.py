@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
+from typing import Protocol
 
 import jinja2
 import llama_cpp
@@ -39,6 +40,14 @@ class Refused(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class Client(Protocol):
+    """Whoever waits for an answer."""
+
+    def check(self) -> None:
+        """Raises `Cancelled` if nobody does any more."""
+        ...
 
 
 class Inbox:
@@ -73,26 +82,25 @@ class Inbox:
 class Model(Llama):
     """A model that looks between two parts of a prompt whether it is still wanted."""
 
-    inbox: Inbox | None = None
+    client: Client | None = None
 
     def eval(self, tokens: Sequence[int]) -> None:
         for start in range(0, len(tokens), self.n_batch):
-            if self.inbox is not None:
-                self.inbox.check()
+            if self.client is not None:
+                self.client.check()
             super().eval(tokens[start : start + self.n_batch])
 
 
 class Speaker:
     """Answers one request at a time."""
 
-    def __init__(self, model: Model, inbox: Inbox) -> None:
+    def __init__(self, model: Model, client: Client) -> None:
         self._model = model
-        self._inbox = inbox
-        self._eos = model.token_eos()
+        self._client = model.client = client
         self._format = Jinja2ChatFormatter(
             template=model.metadata[_TEMPLATE],
             bos_token=_text_of(model, model.token_bos()),
-            eos_token=_text_of(model, self._eos),
+            eos_token=_text_of(model, model.token_eos()),
         )
 
     def answer(self, request: Mapping[str, object]) -> Iterator[dict[str, object]]:
@@ -114,7 +122,7 @@ class Speaker:
         cached = Llama.longest_token_prefix(self._model._input_ids, prompt)
         written, end = 0, "length"
         for token in self._model.generate(prompt, grammar=grammar, **options):
-            self._inbox.check()
+            self._client.check()
             if llama_cpp.llama_vocab_is_eog(self._model._model.vocab, token):
                 end = "stop"
                 break
@@ -215,7 +223,6 @@ def main(path: str, settings: str) -> None:
     inbox = Inbox()
     model = Model(path, verbose=False, **json.loads(settings))
     speaker = Speaker(model, inbox)
-    model.inbox = inbox
     while True:
         request = inbox.next()
         for line in _answered(speaker, request):

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from adapters.providers.llamacpp_worker import Text
+from adapters.providers.llamacpp_worker import Cancelled, Model, Speaker, Text
 from tests.llamacpp.tiny import TEXT, write_model
 from tests.servers.gateway import Gateway
 
@@ -33,7 +33,7 @@ providers:
     queue: 1
   small:
     type: llamacpp
-    files: {{short: {folder}/short.gguf}}
+    files: {{short: {folder}/short.gguf, round: {folder}/round.gguf}}
     n_ctx: 512
     threads: 1
 """
@@ -44,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     for name in ("tiny", "short"):
         write_model(folder / f"{name}.gguf")
-    write_model(folder / "endless.gguf", endless=True)
+    for name in ("endless", "round"):
+        write_model(folder / f"{name}.gguf", endless=True)
     return folder
 
 
@@ -254,6 +255,13 @@ def test_a_prompt_that_is_too_long_is_the_requests_fault(
     assert text_of(ask(client, "small/short")) == TEXT
 
 
+def test_an_answer_that_fills_the_context_is_cut(client: httpx2.Client) -> None:
+    response = ask(client, "small/round")
+    assert response.json()["choices"][0]["finish_reason"] == "length"
+    assert response.json()["usage"]["total_tokens"] == 512
+    assert str(text_of(response)).startswith(TEXT * 2)
+
+
 def test_a_model_that_there_is_not(client: httpx2.Client) -> None:
     assert ask(client, "local/huge").status_code == 404
 
@@ -298,6 +306,30 @@ def test_a_client_that_leaves_stops_the_model(gateway: Gateway, client: httpx2.C
         pid = worker_of(gateway, "endless")
     assert text_of(ask(client, "local/endless", max_tokens=2)) == " Hello,"
     assert worker_of(gateway, "endless") == pid
+
+
+def test_a_prompt_is_not_read_on_for_a_client_that_left(folder: Path) -> None:
+    class Impatient:
+        """Wants the third part of a prompt no more."""
+
+        def __init__(self) -> None:
+            self.parts = 0
+
+        def check(self) -> None:
+            self.parts += 1
+            if self.parts == 3:
+                raise Cancelled
+
+    model = Model(str(folder / "tiny.gguf"), n_ctx=1024, n_batch=32, n_threads=1, verbose=False)
+    client = Impatient()
+    request = {"messages": [{"role": "user", "content": "x" * 500}], "tools": [], "options": {}}
+    speaker = Speaker(model, client)
+    with pytest.raises(Cancelled):
+        list(speaker.answer(request))
+    assert model.n_tokens == 64
+    lines = list(speaker.answer({**request, "options": {"temp": 0}}))
+    assert "".join(str(line.get("text", "")) for line in lines) == TEXT
+    assert lines[-1]["usage"] == [503, ANSWER, 64]
 
 
 def test_a_process_that_dies_fails_its_request_and_no_other(
