@@ -12,8 +12,6 @@ import pytest
 
 from tests.servers.gateway import Gateway
 
-pytestmark = pytest.mark.xdist_group("snippets")
-
 ROOT = Path(__file__).parent.parent
 LOCAL = "http://localhost:3000"
 

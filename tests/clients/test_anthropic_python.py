@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from tests.clients.conftest import FindRow
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("anthropic-python")]
+pytestmark = pytest.mark.clients
 
 QUESTION = "What time is it in Oslo, and what is 17 * 23?"
 BOTH = "What time is it in Oslo, and what is the weather in Paris and Rome?"

@@ -27,7 +27,7 @@ from tests.servers.anthropic_upstream import (
 )
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("anthropic-upstream")]
+pytestmark = pytest.mark.clients
 
 CACHE = {"type": "ephemeral"}
 WEATHER: dict[str, Any] = {

@@ -13,7 +13,7 @@ from tests.clients import environments
 from tests.clients.programs import play
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("frameworks")]
+pytestmark = pytest.mark.clients
 
 FOLDER = Path(__file__).parent / "frameworks"
 REQUIREMENTS = {

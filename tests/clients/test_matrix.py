@@ -11,7 +11,7 @@ from gateway.server.dialects import recognise
 from tests.clients.matrix import table
 from tests.clients.matrix.table import BUILDS, Faults, render, run, written
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("matrix")]
+pytestmark = pytest.mark.clients
 
 
 @pytest.fixture(scope="module")

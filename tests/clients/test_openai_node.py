@@ -13,7 +13,7 @@ from tests.clients.conftest import FindRow
 from tests.clients.programs import play
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-node")]
+pytestmark = pytest.mark.clients
 
 PROGRAM = Path(__file__).parent / "node" / "cases.mjs"
 LOCK = json.loads((PROGRAM.parent / "package-lock.json").read_text())

@@ -12,7 +12,7 @@ from tests.clients import environments
 from tests.clients.conftest import FindRow
 from tests.clients.programs import play
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-node")]
+pytestmark = pytest.mark.clients
 
 PROGRAM = Path(__file__).parent / "node" / "responses.mjs"
 LOCK = json.loads((PROGRAM.parent / "package-lock.json").read_text())

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from tests.clients.conftest import FindRow
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-python")]
+pytestmark = pytest.mark.clients
 
 QUESTION = "What time is it in Oslo, and what is 17 * 23?"
 ANSWER = re.compile(r"In Oslo it is \d\d:\d\d on \w+, .+ 17 \* 23 = 391\.")

@@ -11,7 +11,7 @@ from tests.clients import environments
 from tests.clients.conftest import FindRow
 from tests.clients.programs import play
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-python-1.40")]
+pytestmark = pytest.mark.clients
 
 PROGRAM = Path(__file__).with_name("openai_1_40.py")
 ANSWER = re.compile(r"In Oslo it is \d\d:\d\d on \w+, .+ 17 \* 23 = 391\.")

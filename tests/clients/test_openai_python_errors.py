@@ -22,7 +22,7 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-python")]
+pytestmark = pytest.mark.clients
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 

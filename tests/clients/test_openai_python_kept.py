@@ -11,7 +11,7 @@ from openai.types.responses import FunctionToolParam, Response
 
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-python")]
+pytestmark = pytest.mark.clients
 
 WEATHER: FunctionToolParam = {
     "type": "function",

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tests.clients.conftest import FindRow
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-python")]
+pytestmark = pytest.mark.clients
 
 WEATHER: FunctionToolParam = {
     "type": "function",

@@ -24,7 +24,7 @@ from tests.servers.anthropic_upstream import (
 )
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("openai-python")]
+pytestmark = pytest.mark.clients
 
 WEATHER: dict[str, Any] = {
     "type": "function",

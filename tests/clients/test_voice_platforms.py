@@ -11,7 +11,7 @@ from tests.clients.conftest import FindRow
 from tests.clients.programs import play
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.clients, pytest.mark.xdist_group("voice-platforms")]
+pytestmark = pytest.mark.clients
 
 FOLDER = Path(__file__).parent / "voice"
 ANSWER = "17 * 23 = 391."

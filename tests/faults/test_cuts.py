@@ -18,7 +18,7 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("cuts")]
+pytestmark = pytest.mark.faults
 
 STORY = story("Once ", "upon ", "a ", "time… ", "🌊 ", "end.")
 DONE = STORY.index(b"[DONE]") + len(b"[DONE]")

@@ -20,7 +20,7 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("disconnects")]
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("fallback")]
+pytestmark = pytest.mark.faults
 
 STORY = CHUNKED + chunk(story("All ", "is ", "well.")) + LAST_CHUNK
 CHAT = "/v1/chat/completions"

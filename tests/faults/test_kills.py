@@ -22,7 +22,7 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("kills")]
+pytestmark = pytest.mark.faults
 
 KILLS = 20
 CLIENTS = 24

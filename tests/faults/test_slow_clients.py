@@ -13,7 +13,7 @@ from tests.servers.dialogue import body, config, connected, piece
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import CHUNKED, Exchange, ScriptedUpstream, chunk, frames, scripted
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("slow")]
+pytestmark = pytest.mark.faults
 
 
 @pytest.fixture(scope="module")

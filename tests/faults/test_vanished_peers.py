@@ -17,7 +17,7 @@ from tests.servers.dialogue import body, config, piece
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import CHUNKED, Exchange, ScriptedUpstream, chunk, frames, scripted
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("vanished")]
+pytestmark = pytest.mark.faults
 
 SPACE = "sluice-test"
 HERE, THERE = "10.77.77.1", "10.77.77.2"

@@ -495,7 +495,6 @@ def convert(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], P
 
 
 @office
-@pytest.mark.xdist_group("office")
 def test_libreoffice_computes_the_same_figures(
     fill: Fill, file: Path, convert: Callable[[Path, str], Path]
 ) -> None:
@@ -530,7 +529,6 @@ def forget(file: Path) -> None:
 
 
 @office
-@pytest.mark.xdist_group("office")
 def test_libreoffice_keeps_text_as_text(
     fill: Fill, file: Path, convert: Callable[[Path, str], Path]
 ) -> None:
@@ -548,7 +546,6 @@ def test_libreoffice_keeps_text_as_text(
     shutil.which("pdftotext") is None,
     reason="pdftotext is not installed (Debian: apt install poppler-utils)",
 )
-@pytest.mark.xdist_group("office")
 def test_the_rendered_dashboard_shows_titles_axes_and_no_clipped_numbers(
     fill: Fill, file: Path, convert: Callable[[Path, str], Path]
 ) -> None:

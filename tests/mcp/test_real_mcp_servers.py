@@ -18,7 +18,7 @@ from gateway.engine.tools.mcp import McpServer
 from gateway.engine.tools.pins import Pins
 from tests.servers.gateway import Gateway
 
-pytestmark = [pytest.mark.mcp, pytest.mark.xdist_group("mcp")]
+pytestmark = pytest.mark.mcp
 
 INSTALLED = Path(__file__).parents[2] / ".envs" / "mcp"
 TIME = INSTALLED / "bin" / "mcp-server-time"

@@ -19,8 +19,6 @@ import pytest
 from gateway.server.terminal import plain
 from tests.servers.gateway import SLUICE, Gateway
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 QUESTION = "What time is it in Oslo, and what is 17 * 23?"
 STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 

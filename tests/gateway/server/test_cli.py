@@ -20,8 +20,6 @@ import pytest
 
 from tests.servers.gateway import SLUICE, Gateway
 
-pytestmark = pytest.mark.xdist_group("cli")
-
 ROOT = Path(__file__).parents[3]
 STYLE = re.compile(r"\x1b\[[0-9;]*m")
 

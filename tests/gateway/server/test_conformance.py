@@ -16,8 +16,6 @@ from gateway.server.conformance import Probe, catalogue
 from tests.readers import naive, strict
 from tests.servers.gateway import Gateway
 
-pytestmark = pytest.mark.xdist_group("conformance")
-
 STREAM = "/v1/conformance/stream"
 NATIVE = "native"
 

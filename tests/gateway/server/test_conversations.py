@@ -29,8 +29,6 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.xdist_group("conversations")
-
 CHAT = "/v1/chat/completions"
 LIST = "/v1/conversations"
 

@@ -22,8 +22,6 @@ from tests.servers.dialogue import config
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import Exchange, ScriptedUpstream, answer, scripted
 
-pytestmark = pytest.mark.xdist_group("embeddings")
-
 Valid = Callable[[str, object], None]
 
 PATH = "/v1/embeddings"

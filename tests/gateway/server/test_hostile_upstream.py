@@ -26,8 +26,6 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.xdist_group("hostile_upstream")
-
 Frame = dict[str, Any]
 
 HOSTILE = (

@@ -8,8 +8,6 @@ import pytest
 
 from tests.servers.gateway import Gateway
 
-pytestmark = pytest.mark.xdist_group("listener")
-
 QUESTION = b'{"model": "demo-fast", "messages": [{"role": "user", "content": "say yes"}]}'
 WISH = (
     b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n"

@@ -13,8 +13,6 @@ from tests.servers.gateway import SLUICE, Gateway
 from tests.sheets_server.faults import Fault
 from tests.sheets_server.server import SheetsServer
 
-pytestmark = pytest.mark.xdist_group("gateway-mirror")
-
 QUESTION = {"model": "demo-fast", "messages": [{"role": "user", "content": "Hello"}]}
 
 

@@ -24,8 +24,6 @@ from gateway.server.operations import find
 from gateway.server.settings import Settings
 from tests.servers.gateway import Gateway
 
-pytestmark = pytest.mark.xdist_group("openapi")
-
 TRUE = [
     not_a_server_error,
     status_code_conformance,

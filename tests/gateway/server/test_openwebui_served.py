@@ -22,8 +22,6 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.xdist_group("openwebui")
-
 HEADERS = {
     "x-openwebui-chat-id": "chat-1",
     "x-openwebui-message-id": "message-1",

@@ -12,8 +12,6 @@ import pytest
 
 from tests.servers.gateway import Gateway
 
-pytestmark = pytest.mark.xdist_group("responses")
-
 Valid = Callable[[str, object], None]
 
 

@@ -21,8 +21,6 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.xdist_group("routes")
-
 ORIGIN = "https://page.example"
 CHAT = "/v1/chat/completions"
 

@@ -21,8 +21,6 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.xdist_group("same_row")
-
 Body = dict[str, object]
 
 MODEL = "helper"

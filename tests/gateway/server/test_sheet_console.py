@@ -14,8 +14,6 @@ from keys.mint import mint_secret
 from tests.servers.gateway import SLUICE, Gateway
 from tests.sheets_server.server import SheetsServer
 
-pytestmark = pytest.mark.xdist_group("gateway-mirror")
-
 TAB = "User API Keys"
 PATIENCE = 15.0
 """Seconds in which a change in the spreadsheet has to count."""

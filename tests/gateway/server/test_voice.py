@@ -31,8 +31,6 @@ from tests.servers.scripted import (
     scripted,
 )
 
-pytestmark = pytest.mark.xdist_group("voice")
-
 NUMBER = "+15550100001"
 TOOL = '''
 from gateway.engine.tools.tool import ToolContext
