@@ -23,6 +23,10 @@ class Profile:
     """The one that it knows; None for both."""
     omit: frozenset[str] = frozenset()
     """Fields of a request that it refuses, or takes for something else."""
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By field, what to send instead of words that it refuses."""
+    obeys_tool_choice: bool = True
+    """Otherwise a model that is to call no tools is not told of any."""
     omit_of_messages: frozenset[str] = frozenset()
     roles: Mapping[str, str] = field(default_factory=dict)
     """What messages' roles are to be called, where it is not as OpenAI calls them."""
@@ -36,6 +40,12 @@ class Profile:
         for name in self.omit & body.keys():
             del body[name]
             left_out(name)
+        for name, words in self.values.items():
+            word = body.get(name)
+            if isinstance(word, str) and word in words:
+                body[name] = words[word]
+        if not self.obeys_tool_choice and body.get("tool_choice") == "none":
+            body.pop("tools", None)
         if self.max_tokens_field is not None:
             limits = [body.pop(name, None) for name in ("max_completion_tokens", "max_tokens")]
             limit = next((limit for limit in limits if limit is not None), None)
@@ -79,6 +89,9 @@ class Profile:
 _ONE_SYSTEM = {"developer": "system"}
 """For servers whose chat templates know one word for instructions, and drop or refuse the other."""
 
+_THREE_EFFORTS = {"minimal": "low", "xhigh": "high"}
+"""For servers that know `low`, `medium` and `high`."""
+
 PROFILES: Mapping[str, Profile] = {
     "default": Profile(),
     "openai": Profile(
@@ -88,6 +101,8 @@ PROFILES: Mapping[str, Profile] = {
     "ollama": Profile(
         max_tokens_field="max_tokens",  # the other is ignored without a word
         omit=frozenset({"n", "logit_bias"}),
+        values={"reasoning_effort": _THREE_EFFORTS},
+        obeys_tool_choice=False,
         roles=_ONE_SYSTEM,
         thoughts=("reasoning",),
     ),
@@ -99,6 +114,7 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "groq": Profile(
         omit=frozenset({"logprobs", "logit_bias", "top_logprobs", "n"}),
+        values={"reasoning_effort": _THREE_EFFORTS},
         omit_of_messages=frozenset({"name"}),
         thoughts=(),
     ),

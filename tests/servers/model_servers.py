@@ -152,6 +152,13 @@ class Ollama(ModelServer):
         "absent": wrong(404, 'model "m" not found', type="not_found_error", param=None, code=None)
     }
 
+    def refuse(self, body: Fields) -> bytes | None:
+        return _refuse_effort(body)
+
+    def play(self, scene: str, *, usage: bool) -> Sequence[object]:
+        # Whatever `tool_choice` says: a model that knows of tools calls them.
+        return super().play("tool" if self.bodies[-1].get("tools") else scene, usage=usage)
+
     def opening(self) -> Sequence[object]:
         return []
 
@@ -248,7 +255,8 @@ class Groq(ModelServer):
                 return _invalid(f"property '{name}' is unsupported")
         if body.get("n", 1) != 1:
             return _invalid("'n' : number must be at most 1")
-        return _refuse_fields(body, "name", "reasoning_content", "reasoning")
+        strange = _refuse_fields(body, "name", "reasoning_content", "reasoning")
+        return strange or _refuse_effort(body)
 
     def opening(self) -> Sequence[object]:
         first = self.delta(role="assistant", content="")
@@ -412,6 +420,12 @@ SERVERS: Mapping[str, type[ModelServer]] = {
 
 def _invalid(message: str) -> bytes:
     return wrong(400, message, type="invalid_request_error", param=None, code=None)
+
+
+def _refuse_effort(body: Fields) -> bytes | None:
+    if body.get("reasoning_effort", "low") in ("none", "low", "medium", "high"):
+        return None
+    return _invalid("'reasoning_effort' : value must be one of none, low, medium, high")
 
 
 def _refuse_fields(body: Fields, *names: str) -> bytes | None:

@@ -208,6 +208,7 @@ OPTIONS = {
     "logit_bias": {"1": 2},
     "n": 2,
     "temperature": 0.5,
+    "reasoning_effort": "minimal",
 }
 
 
@@ -252,6 +253,15 @@ async def test_earlier_thinking_goes_back_where_it_is_taken(
     sent = server.bodies[0]["messages"]
     assert isinstance(sent, list)
     assert sent[2] == {"role": "assistant", "content": "Hello.", **fields}
+
+
+async def test_a_model_of_ollama_s_that_is_to_call_no_tools_is_told_of_none() -> None:
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    async with served("ollama") as (server, provider):
+        events, _ = await heard(provider, "text", tools=tools, tool_choice="none")
+        assert text(events) == "".join(WORDS)
+        await heard(provider, "text", tools=tools, tool_choice="auto")
+    assert [body.get("tools") for body in server.bodies] == [None, tools]
 
 
 async def test_deepseek_gets_thinking_with_calls_that_were_made_without() -> None:
