@@ -283,13 +283,23 @@ def _load(document: Document) -> History:
 
 
 def _title(messages: Sequence[Message]) -> str:
-    """The first thing that the user said, in one line."""
+    """The first words of the user, in one line."""
     for message in messages:
-        content = message.get("content")
-        if message.get("role") == "user" and isinstance(content, str):
-            line = " ".join(content.split())
+        line = " ".join(_words(message.get("content")).split())
+        if message.get("role") == "user" and line:
             return line if len(line) <= _TITLE else line[: _TITLE - 1] + "…"
     return ""
+
+
+def _words(content: object) -> str:
+    """What is said beside the pictures."""
+    match content:
+        case str():
+            return content
+        case list():
+            return " ".join(str(part["text"]) for part in content if part.get("type") == "text")
+        case _:
+            return ""
 
 
 def _superseded() -> Superseded:

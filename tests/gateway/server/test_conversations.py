@@ -274,6 +274,18 @@ async def test_an_edit_is_a_branch_and_both_can_be_seen(client: httpx2.AsyncClie
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "branch")
 
 
+async def test_its_title_is_the_first_words_whatever_stands_before_them(
+    client: httpx2.AsyncClient,
+) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    spoken = {"type": "text", "text": "what is\nthis?"}
+    for content in ([image], [image, spoken], "and that?"):
+        await ask(
+            client, "seen", {"role": "user", "content": content}, headers={"x-history": "server"}
+        )
+    assert (await client.get(f"{LIST}/seen")).json()["title"] == "what is this?"
+
+
 async def test_they_are_listed_page_by_page_and_deleted(client: httpx2.AsyncClient) -> None:
     for name in ("first", "second/with a slash", "third"):
         await ask(client, name, user(f"Hello\n from {name}"))
