@@ -25,8 +25,8 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from llama_cpp.llama_grammar import JSON_GBNF
 
 _TEMPLATE = "tokenizer.chat_template"
-_ERROR = 3
-"""The level of llama.cpp's own log that tells why it gives up."""
+_ERROR = 4
+"""The level of llama.cpp's own log that tells why it gives up (`GGML_LOG_LEVEL_ERROR`)."""
 
 
 class Cancelled(Exception):
@@ -239,23 +239,26 @@ def _answered(speaker: Speaker, request: Mapping[str, object]) -> Iterator[dict[
 
 
 def check(path: str) -> None:
-    """Prints what is wrong with the file as its last line, where the process does not end over it."""
-    complain = llama_cpp.llama_log_callback(_complain)
-    llama_cpp.llama_log_set(complain, ctypes.c_void_p(0))
+    """Ends the process with what is wrong with the file; so does llama.cpp, over some of them."""
+    complaints: list[str] = []
+
+    def listen(level: int, text: bytes, _: object) -> None:
+        if level == _ERROR:
+            complaints.append(text.decode(errors="replace").strip())
+
+    listener = llama_cpp.llama_log_callback(listen)
+    llama_cpp.llama_log_set(listener, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(path.encode(), params)
     if not model:
-        sys.exit("it is no model that llama.cpp can load")
+        # The first says the most. Before its colon there is the name of a function.
+        why = complaints[0].partition(": ")[2] if complaints else ""
+        sys.exit(why or "it is no model that llama.cpp can load")
     template = ctypes.create_string_buffer(1)
     if llama_cpp.llama_model_meta_val_str(model, _TEMPLATE.encode(), template, 1) < 0:
         sys.exit("it has no chat template")
-
-
-def _complain(level: int, text: bytes, _: ctypes.c_void_p) -> None:
-    if level == _ERROR:
-        os.write(2, text)
 
 
 def _text_of(model: Model, token: int) -> str:

@@ -379,12 +379,12 @@ def test_no_process_outlives_the_gateway(
     ("make", "words"),
     [
         (lambda path: None, "there is no file"),
-        (lambda path: path.write_text("no model"), "cannot be loaded"),
+        (lambda path: path.write_text("no model"), "invalid magic characters"),
         (lambda path: path.write_bytes(b""), "cannot be loaded"),
-        (lambda path: write_model(path, spoilt=True), "cannot be loaded"),
+        (lambda path: write_model(path, spoilt=True), "GGML_ASSERT(id_to_token.size()"),
         (
             lambda path: path.write_bytes(write_model(path).read_bytes()[:200_000]),
-            "cannot be loaded",
+            "is not within the file bounds",
         ),
         (lambda path: write_model(path, template=None), "it has no chat template"),
     ],

@@ -1,4 +1,4 @@
-"""Real models of 0.5 MB that speak a script: written in a moment, so none is kept in the repository.
+"""Real models of a few MB that speak a script: written in a moment, so none is kept in the repository.
 
 One layer whose attention and feed-forward weights are all zero, embeddings that tell tokens apart, and an
 output that maps each to its successor: what such a model says depends on its last token alone.
