@@ -1,7 +1,8 @@
 """Servers that speak OpenAI's API each in a way of its own, as scripts for `scripted`.
 
-The name of the model says what is played: `text`, `thinking`, `tool`, `tools`, `breaking`, or one of the
-server's refusals. What is said is the same on all of them; what is refused is what the real one refuses.
+The name of the model says what is played: `text`, `thinking`, `tool`, `tools`, `talk` (which thinks and calls
+a tool, and answers once it has the result), `breaking`, or one of the server's refusals. What is said is the
+same on all of them; what is refused is what the real one refuses.
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,10 +70,19 @@ class ModelServer:
             case "tools":
                 calls = [self.delta(**each) for each in self.calls(CALLS)]
                 return [*self.opening(), *calls, *self.ending("tool_calls", usage)]
+            case "talk" if not self._has_result():
+                thought = [self.delta(**self.thought(text)) for text in THOUGHTS]
+                calls = [self.delta(**each) for each in self.calls(CALLS[:1])]
+                return [*self.opening(), *thought, *calls, *self.ending("tool_calls", usage)]
             case "breaking":
                 return [*self.opening(), said[0], *self.breaking()]
             case _:
                 return [*self.opening(), *said, *self.ending("stop", usage)]
+
+    def _has_result(self) -> bool:
+        messages = self.bodies[-1]["messages"]
+        assert isinstance(messages, list)
+        return messages[-1]["role"] == "tool"
 
     def chunk(self, choices: Sequence[object], **more: object) -> Fields:
         common = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -157,7 +167,8 @@ class Ollama(ModelServer):
 
     def play(self, scene: str, *, usage: bool) -> Sequence[object]:
         # Whatever `tool_choice` says: a model that knows of tools calls them.
-        return super().play("tool" if self.bodies[-1].get("tools") else scene, usage=usage)
+        forced = scene == "text" and self.bodies[-1].get("tools")
+        return super().play("tool" if forced else scene, usage=usage)
 
     def opening(self) -> Sequence[object]:
         return []
