@@ -107,8 +107,10 @@ def gateway(
     }
     models |= {
         f"{how}, keyless": {"targets": [f"{how}/m", "keyless/m"]}
-        for how in ("limited-forever", "unpaid")
+        for how in ("limited-forever", "unpaid", "nowhere")
     }
+    long = [f"failing/{'m' * 90}{number}" for number in range(9)]
+    models["nine"] = {"targets": [*long, "fine/m"]}
     settings = {"providers": providers, "models": models}
     with Gateway(tmp_path_factory.mktemp("gateway"), orjson.dumps(settings).decode()) as running:
         yield running
@@ -274,3 +276,27 @@ async def test_explain_shows_the_attempts(client: httpx2.AsyncClient, gateway: G
     await row(client, response)
     told = await asyncio.to_thread(gateway.run, "explain", response.headers["x-request-id"])
     assert "overloaded/m: 529" in told.stdout
+
+
+async def test_a_row_has_room_for_so_many_attempts_and_for_no_key(
+    client: httpx2.AsyncClient,
+) -> None:
+    told = (await row(client, await client.post(CHAT, content=body(model="nine"))))["attributes"]
+    assert told["attempts"].startswith("failing/mmm")
+    assert told["attempts"].endswith("…")
+    assert len(told["attempts"]) == 1000
+    secret = "sk-proj-0123456789abcdefghij"
+    response = await client.post(CHAT, content=body(model=f"failing/{secret}"))
+    assert secret not in orjson.dumps(await row(client, response)).decode()
+
+
+async def test_embeddings_are_asked_for_in_the_same_way(
+    client: httpx2.AsyncClient, upstream: ScriptedUpstream
+) -> None:
+    asked_for = {"model": "nowhere, keyless", "input": "Hi"}
+    response = await client.post("/v1/embeddings", json=asked_for)
+    assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_auth")
+    assert "x-should-retry" not in response.headers
+    told = (await row(client, response))["attributes"]["attempts"]
+    assert told == "nowhere/m: upstream_unreachable; keyless/m: 401 upstream_auth"
+    assert asked(upstream) == {"keyless": 1}
