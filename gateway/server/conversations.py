@@ -141,7 +141,7 @@ class Conversations:
                     raise _superseded()
                 deletions = place.deletions
                 turn = await self._turn(name, request, thin)
-                turn.place, turn.deletions = place, deletions
+                turn.place, turn.deletions, turn.number = place, deletions, number
                 try:
                     yield turn
                 finally:
@@ -213,6 +213,7 @@ class Turn:
         """With the history as the model is to see it."""
         self.place, self.deletions = _Place(), 0
         """Whose turn it is, and how often the conversation was deleted before."""
+        self.number = 0
         self._name = name
         self._archive = archive
         self._history = history
@@ -223,6 +224,8 @@ class Turn:
     def attach(self, delivery: Delivery) -> None:
         """What is interrupted if a newer request makes this one useless."""
         self.place.live = delivery
+        if self.number < self.place.newest:
+            delivery.interrupt(_superseded())  # it came while the history was read
 
     async def listen(self, call: Call, events: Events) -> Events:
         try:

@@ -1,7 +1,7 @@
 """Conversations over a running gateway: what the model is shown, what is kept, and for whom."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ import openai
 import orjson
 import pytest
 
-from gateway.events import Complete, Delta
+from gateway.events import Complete, Delta, Error, Event
 from gateway.ports import Events
 from gateway.records import ApiKey, Call, Document
 from gateway.request import ChatRequest
 from gateway.server.conversations import Conversations
+from gateway.server.pipeline import Delivery
 from keys.archive import SQLiteArchive
+from tests.samples import a_request, stream_of
 from tests.servers.dialogue import config, story
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
@@ -600,3 +602,40 @@ async def test_on_the_telephone_the_newest_wins(
     assert (superseded["status"], superseded["error_code"]) == ("error", "superseded")
     kept = (await client.get(f"{LIST}/call-7")).json()["messages"]
     assert [message["content"] for message in kept] == ["one more", "heard 1"]
+
+
+class SlowArchive(SQLiteArchive):
+    """Reads nothing until it may."""
+
+    def __init__(self) -> None:
+        self.may_read = asyncio.Event()
+
+    async def get(self, owner: str, kind: str, document_id: str, /) -> None:
+        await self.may_read.wait()
+
+
+async def test_one_that_is_overtaken_while_its_history_is_read_ends_at_once() -> None:
+    archive = SlowArchive()
+    kept = Conversations(archive, 0)
+    request = a_request(conversation="c", newest_wins=True)
+
+    async def answer_first() -> Sequence[Event]:
+        async with kept.join("ada@example.com", request, thin=False) as turn:
+            delivery = Delivery(stream_of([[Delta("Hi")]]), lambda error: None)
+            turn.attach(delivery)
+            batch = await delivery.first(5)
+            await delivery.aclose()
+            return batch or ()
+
+    async def come_second() -> None:
+        async with kept.join("ada@example.com", request, thin=False):
+            pass
+
+    first = asyncio.create_task(answer_first())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(come_second())
+    await asyncio.sleep(0)
+    archive.may_read.set()
+    told = await first
+    await second
+    assert [event.code for event in told if isinstance(event, Error)] == ["superseded"]
