@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 import orjson
 
+from adapters.providers.sealed import is_sealed
 from gateway.errors import InvalidRequest
 from gateway.request import NATIVE, ChatRequest, Message
 
@@ -395,7 +396,8 @@ def _thoughts(details: object, path: str, unsigned: bool) -> list[Block]:
         if isinstance(signature := entry.get("signature"), str) and signature:
             blocks.append({"type": "thinking", "thinking": text, "signature": signature})
             text = ""
-        if isinstance(redacted := entry.get("redacted"), str) and redacted:
+        redacted = entry.get("redacted")
+        if isinstance(redacted, str) and redacted and not is_sealed(redacted):
             blocks.append({"type": "redacted_thinking", "data": redacted})
             text = ""
     if text and unsigned:

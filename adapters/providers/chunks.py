@@ -15,6 +15,7 @@ import orjson
 
 from adapters.providers.failures import failure, read_complaint, truncated
 from adapters.providers.halves import Halves
+from adapters.providers.sealed import SealedThoughts
 from adapters.providers.splitter import EventSplitter, EventTooLarge, data, name_and_data
 from gateway.errors import ProviderFailed
 from gateway.events import (
@@ -85,13 +86,14 @@ class _Call:
 class _Choice:
     """One of the answers, with its tool calls."""
 
-    __slots__ = ("calls", "index", "numbered", "reason")
+    __slots__ = ("calls", "index", "numbered", "reason", "sealed")
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.reason: str | None = None
         self.calls: list[_Call] = []
         self.numbered: dict[int, _Call] = {}
+        self.sealed: SealedThoughts | None = None
 
     def find(
         self, piece: _Object, place: int, places: int, name: str, arguments: str
@@ -368,6 +370,9 @@ class ChunkReader:
         reasoning = delta.get("reasoning_content") or delta.get("reasoning")
         if reasoning and isinstance(reasoning, str):
             events.append(ReasoningDelta(reasoning, index))
+        if details := _objects(delta.get("reasoning_details")):
+            choice.sealed = choice.sealed or SealedThoughts()
+            choice.sealed.add(details)
         probabilities = logprobs if isinstance(logprobs, dict) else _EMPTY
         content = delta.get("content")
         if isinstance(content, list):
@@ -457,6 +462,9 @@ class ChunkReader:
                 self._truncated(f" ({reason})")
             return
         choice.reason = reason
+        if choice.sealed is not None and (sealed := choice.sealed.sealed()) is not None:
+            events.append(ReasoningDelta("", choice.index, redacted=sealed))
+        choice.sealed = None
         self._finish_calls(choice, events)
 
     def _finish_calls(self, choice: _Choice, events: list[Event]) -> None:

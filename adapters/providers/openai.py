@@ -208,11 +208,11 @@ class OpenAIProvider:
         return self._way
 
     def _body(self, request: ChatRequest) -> bytes:
-        request = plain(request)
+        history, request = request.messages, plain(request)
         body: dict[str, object] = {
             **request.options,
             "model": request.model,
-            "messages": request.messages,
+            "messages": self._profile.unseal(history, request.messages),
             "stream": True,
         }
         if request.tools:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from adapters.providers.sealed import opened
 from gateway.events import Json
 
 LimitField: TypeAlias = Literal["max_tokens", "max_completion_tokens"]
@@ -35,6 +36,9 @@ class Profile:
     thoughts_needed: bool = False
     """Where tools were called, all of the model's messages must have them, and otherwise none need."""
 
+    seals: bool = False
+    """Takes back as `reasoning_details` what it has sealed (see `sealed`), instead of mere text."""
+
     def fit(self, body: dict[str, object], left_out: Callable[[str], None]) -> None:
         """Makes a request's body one for this server. `left_out` hears what it went without."""
         for name in self.omit & body.keys():
@@ -54,6 +58,15 @@ class Profile:
         messages = body["messages"]
         if isinstance(messages, list | tuple) and self._touches_messages:
             body["messages"] = self._fit_messages(messages, left_out)
+
+    def unseal(self, history: Sequence[Json], messages: Sequence[Json]) -> Sequence[Json]:
+        """`messages`, which are `history` without the gateway's own fields, with what was sealed."""
+        if not self.seals or messages is history:
+            return messages
+        return [
+            message if (details := opened(before)) is None else _with_details(message, details)
+            for before, message in zip(history, messages, strict=True)
+        ]
 
     @property
     def _touches_messages(self) -> bool:
@@ -84,6 +97,11 @@ class Profile:
         if not changed and not dropped:
             return message
         return {name: message[name] for name in message if name not in dropped} | changed
+
+
+def _with_details(message: Json, details: list[object]) -> Json:
+    kept = {name: value for name, value in message.items() if name != _EARLIER}
+    return {**kept, "reasoning_details": details}
 
 
 _ONE_SYSTEM = {"developer": "system"}
@@ -122,7 +140,7 @@ PROFILES: Mapping[str, Profile] = {
     "vllm": Profile(
         roles=_ONE_SYSTEM, thoughts=("reasoning", _EARLIER)
     ),  # the new name and the old
-    "openrouter": Profile(thoughts=("reasoning",)),
+    "openrouter": Profile(thoughts=("reasoning",), seals=True),
 }
 
 _HOSTS = {

@@ -378,11 +378,43 @@ class OpenRouter(ModelServer):
         ),
     }
 
+    sealed: ClassVar = [
+        {
+            "type": "reasoning.text",
+            "text": "".join(THOUGHTS),
+            "format": "anthropic-claude-v1",
+            "index": 0,
+            "signature": "c2ln",
+        },
+        {
+            "type": "reasoning.encrypted",
+            "data": "ZW5j",
+            "format": "anthropic-claude-v1",
+            "index": 1,
+        },
+    ]
+    """What a model that called a tool wants back."""
+
+    def refuse(self, body: Fields) -> bytes | None:
+        messages = body["messages"]
+        assert isinstance(messages, list)
+        calls = [message for message in messages if message.get("tool_calls")]
+        lost = any(message.get("reasoning_details") != self.sealed for message in calls)
+        return (
+            _invalid("Thinking must be passed back.") if lost and body["model"] == "talk" else None
+        )
+
+    def calls(self, calls: Sequence[tuple[str, str]]) -> Sequence[Fields]:
+        signed = {"type": "reasoning.text", "signature": "c2ln", "index": 0}
+        closing = [{"reasoning_details": [signed]}, {"reasoning_details": self.sealed[1:]}]
+        return [*closing, *super().calls(calls)]
+
     def word(self, text: str) -> Fields:
         return {"role": "assistant", "content": text, "reasoning": None, "reasoning_details": []}
 
     def thought(self, text: str) -> Fields:
-        detail = {"type": "reasoning.text", "text": text, "format": "unknown", "index": 0}
+        form = "anthropic-claude-v1"
+        detail = {"type": "reasoning.text", "text": text, "format": form, "index": 0}
         return {
             "role": "assistant",
             "content": "",

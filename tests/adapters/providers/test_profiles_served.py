@@ -10,7 +10,7 @@ from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from tests.servers.gateway import Gateway
-from tests.servers.model_servers import SERVERS, THOUGHTS, WORDS, ModelServer
+from tests.servers.model_servers import SERVERS, THOUGHTS, WORDS, ModelServer, OpenRouter
 from tests.servers.scripted import scripted
 
 pytestmark = pytest.mark.xdist_group("profiles_served")
@@ -80,5 +80,8 @@ async def test_a_talk_with_a_tool_goes_to_its_end(
     sent = servers[kind][0].bodies[-1]["messages"]
     assert isinstance(sent, list)
     assert [message["role"] for message in sent] == ["user", "assistant", "tool"]
+    if kind == "openrouter":
+        assert "reasoning" not in sent[1]
+        assert sent[1]["reasoning_details"] == OpenRouter.sealed
     if kind == "deepseek":
         assert sent[1]["reasoning_content"] == "".join(THOUGHTS)
