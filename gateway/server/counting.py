@@ -13,7 +13,7 @@ from gateway.engine.router import Route
 from gateway.errors import GatewayError, ShuttingDown
 from gateway.ports import Counter, Wire
 from gateway.records import ApiKey
-from gateway.request import ChatRequest, plain
+from gateway.request import ChatRequest
 from gateway.server import body, tokens
 from gateway.server.answers import Answers
 from gateway.server.auth import authenticate
@@ -90,7 +90,7 @@ async def _count(route: Route, request: ChatRequest) -> int:
             if error.status in (400, 413):
                 raise
             log.info("provider %s did not count (%s)", provider.name, error.code)
-    return tokens.estimate(plain(request))
+    return tokens.estimate(request)
 
 
 def _as_sent(route: Route, request: ChatRequest) -> ChatRequest:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from gateway.request import ChatRequest, Message
+from gateway.request import ChatRequest, Message, plain
 from gateway.sse import dump
 
 _LONGEST = 1 << 20
@@ -46,6 +46,7 @@ def count(text: str) -> int:
 
 def estimate(request: ChatRequest) -> int:
     """Tokens of a request's prompt: its messages and the tools that it offers."""
+    request = plain(request)  # whatever format it came in, it is as long
     tools = sum(count(dump(tool).decode()) for tool in request.tools)
     return tools + sum(_MESSAGE + sum(_message(message)) for message in request.messages)
 

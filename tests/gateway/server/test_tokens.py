@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from gateway.request import ChatRequest, Message
+from gateway.request import NATIVE, ChatRequest, Message
 from gateway.server import tokens
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 10
@@ -100,3 +100,10 @@ def test_offered_tools_are_part_of_the_prompt() -> None:
     tool = {"type": "function", "function": {"name": "look", "parameters": {}}}
     alone = tokens.estimate(_request({"role": "user", "content": "Hi"}))
     assert tokens.estimate(_request({"role": "user", "content": "Hi"}, tools=[tool])) == alone + 16
+
+
+@pytest.mark.usefixtures("bare")
+def test_what_one_format_says_of_a_tool_besides_is_no_part_of_the_prompt() -> None:
+    tool: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {}}}
+    marked = {**tool, NATIVE: {"cache_control": {"type": "ephemeral"}}}
+    assert tokens.estimate(_request(tools=[marked])) == tokens.estimate(_request(tools=[tool]))
