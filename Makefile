@@ -91,6 +91,8 @@ LLAMA_CPP_CMAKE := -DGGML_NATIVE=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF -DLL
   -DCMAKE_PROJECT_llama_cpp_INCLUDE=$(CURDIR)/tests/llamacpp/build.cmake
 
 test-llamacpp: .venv/installed-dev .envs/llamacpp/installed ## Only models in GGUF files; builds llama.cpp once.
+	@$(BIN)/mypy --python-executable .envs/llamacpp/bin/python --cache-dir .cache/mypy-llamacpp \
+	  adapters/providers/llamacpp_worker.py
 	@.envs/llamacpp/bin/python -m pytest tests/llamacpp
 
 .envs/llamacpp/installed: tests/llamacpp/requirements.txt pyproject.toml | $(LLAMA_CPP_WHEEL)

@@ -14,15 +14,15 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Protocol
 
 import jinja2
 import llama_cpp
-from llama_cpp import Llama, LlamaGrammar
-from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-from llama_cpp.llama_grammar import JSON_GBNF
+from llama_cpp import Llama
+from llama_cpp.llama_chat_format import ChatFormatterResponse, Jinja2ChatFormatter
+from llama_cpp.llama_grammar import JSON_GBNF, LlamaGrammar
 
 _TEMPLATE = "tokenizer.chat_template"
 _ERROR = 4
@@ -97,7 +97,8 @@ class Speaker:
     def __init__(self, model: Model, client: Client) -> None:
         self._model = model
         self._client = model.client = client
-        self._format = Jinja2ChatFormatter(
+        # Any JSON: templates are asked of messages and tools as clients sent them.
+        self._format: Callable[..., ChatFormatterResponse] = Jinja2ChatFormatter(
             template=model.metadata[_TEMPLATE],
             bos_token=_text_of(model, model.token_bos()),
             eos_token=_text_of(model, model.token_eos()),
@@ -119,7 +120,7 @@ class Speaker:
         grammar = self._grammar(options.pop("response_format", None))
         seed = options.pop("seed", None)
         self._model.set_seed(random.getrandbits(32) if seed is None else seed % 2**32)
-        cached = Llama.longest_token_prefix(self._model._input_ids, prompt)
+        cached = Llama.longest_token_prefix(self._model._input_ids.tolist(), prompt)
         written, end = 0, "length"
         for token in self._model.generate(prompt, grammar=grammar, **options):
             self._client.check()
