@@ -2,8 +2,8 @@
 
 Plug-ins import this module and the other contracts, nothing else of the gateway. They are found by
 entry point (`gateway.providers`, `gateway.agents`, `gateway.wires`, `gateway.ledgers`,
-`gateway.archives`, `gateway.mirrors`) or as `module:attribute`. `gateway.exports` are functions: (ledger, path, email,
-since, until) to the number of rows written.
+`gateway.archives`, `gateway.mirrors`) or as `module:attribute`. `gateway.exports` are functions:
+(ledger, path, email, since, until) to the number of rows written.
 """
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
@@ -45,7 +45,8 @@ class Provider(Protocol):
     Made once at start as `Class(name, config)`: `config` is a row of `providers` in `sluice.yaml`
     without what the engine itself takes care of (`type`, `retries`, `models`, all of `timeout` but
     `connect`, which is there as `connect_timeout` in seconds). Raises `ValueError` in one line that
-    names the field and what is expected. Construction does no I/O.
+    names the field and what is expected. Construction asks no network; it may
+    look at files that the row names.
     """
 
     name: str

@@ -71,9 +71,9 @@ def test_an_unknown_model_cannot_be_retrieved(client: OpenAI) -> None:
 
 def test_an_endpoint_that_is_not_there_is_not_found(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as caught:
-        client.embeddings.create(model="demo-fast", input="Hi")
+        client.moderations.create(input="Hi")
     assert caught.value.code == "unknown_url"
-    assert "/v1/embeddings" in caught.value.message
+    assert "/v1/moderations" in caught.value.message
 
 
 @pytest.mark.parametrize(

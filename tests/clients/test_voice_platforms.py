@@ -73,7 +73,7 @@ def test_vapi_hears_nothing_of_tools_and_thoughts(gateway: Gateway, key: str, ro
     found = row(told["request_id"])
     assert found["type"] == "voice"
     assert found["tool_calls"] == 2
-    assert found["attributes"] == {"caller": "+15550100001", "conversation": "call-1"}
+    assert found["attributes"] == {"caller": "+15550100001", "conversation": "call-loop"}
 
 
 def _vapi(gateway: Gateway, key: str, case: str) -> dict[str, Any]:

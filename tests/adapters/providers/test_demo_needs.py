@@ -62,6 +62,7 @@ def test_a_text_needs_what_it_asks_for(text: str, wanted: Sequence[tuple[str, st
     "piece", ["(", "-", "1+", "what time is it in ", "a ", "1,", "search ", "\n"]
 )
 def test_no_text_takes_long(piece: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     needs(piece * 100_000)
-    assert time.monotonic() - started < 2
+    # What grows with the square of a text would take minutes.
+    assert time.process_time() - started < 10

@@ -11,7 +11,7 @@ from livekit.plugins import openai
 
 CASE, BASE_URL, KEY = sys.argv[1:]
 logging.disable(logging.CRITICAL)  # its retries are looked at below
-CALL = {"call": {"id": "room-1"}, "customer": {"number": "+15550100001"}}
+CALL = {"call": {"id": f"room-{CASE}"}, "customer": {"number": "+15550100001"}}
 
 
 @llm.function_tool

@@ -24,7 +24,7 @@ from pipecat.services.openai.llm import OpenAILLMService  # noqa: E402
 from pipecat.workers.runner import WorkerRunner  # noqa: E402
 
 CASE, BASE_URL, KEY = sys.argv[1:]
-CALL = {"call": {"id": "session-1"}, "customer": {"number": "+15550100001"}}
+CALL = {"call": {"id": f"session-{CASE}"}, "customer": {"number": "+15550100001"}}
 TOOLS = [
     FunctionSchema(name, f"{name} for the caller", {"reason": {"type": "string"}}, ["reason"])
     for name in ("end_call", "transfer_call")

@@ -17,7 +17,7 @@ const body = (content, more = {}) => ({
     { role: "user", content },
   ],
   call: {
-    id: "call-1",
+    id: `call-${name}`,
     orgId: "org-1",
     type: "inboundPhoneCall",
     assistantId: "assistant-1",
