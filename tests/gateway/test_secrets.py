@@ -18,6 +18,7 @@ from gateway.secrets import conceal
         "AIzaSyA1234567890abcdef",
         "AKIAIOSFODNN7EXAMPLE",
         "Bearer abcdefghijkl",
+        "key_06h163navjz24jwr06h163navjz24jwr",
         "authorization: bearer xyzxyzxyz",
         "eyJhbGciOiJI.eyJzdWIiOiIx.c2lnbmF0dXJl",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
@@ -41,6 +42,7 @@ def test_a_credential_is_concealed_wherever_it_stands(text: str) -> None:
         "The bearer of bad news",
         "eyJ is how a token begins",
         "call_Ab3dEf6hIjKlMnOp",
+        "key_06h163navjz24jwr",
     ],
 )
 def test_words_are_left_alone(text: str) -> None:

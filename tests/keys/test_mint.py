@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from gateway.secrets import conceal
 from keys.digest import digest
 from keys.mint import mask, mint_id, mint_secret, well_formed
 
@@ -58,3 +59,8 @@ def test_ids_sort_by_the_time_they_were_made() -> None:
     assert ids == sorted(ids)
     assert len({mint_id() for _ in range(2000)}) == 2000
     assert {len(id) for id in ids} == {20}
+
+
+def test_the_id_of_a_key_is_no_credential() -> None:
+    for _ in range(1000):
+        assert conceal(f"the key {(key_id := mint_id())} asked") == f"the key {key_id} asked"
