@@ -38,6 +38,7 @@ from pydantic import (
 from adapters.providers.anthropic_request import Style, Thinking, count, translate
 from adapters.providers.anthropic_stream import MALFORMED, Failure, MessageReader
 from adapters.providers.failures import Complaint, failure, read_complaint, truncated
+from adapters.providers.rows import complain
 from adapters.providers.splitter import EventSplitter, EventTooLarge
 from gateway.errors import (
     GatewayError,
@@ -383,11 +384,7 @@ def _read_config(config: Mapping[str, object]) -> _Config:
     try:
         return _Config.model_validate(dict(config))
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-        reason = problem["msg"].removeprefix("Value error, ")
-        # Without its cause, which quotes the values.
-        raise ValueError(f"{field}: {reason}" if field else reason) from None
+        raise ValueError(complain(error, _Config)) from None  # its cause quotes the values
 
 
 async def _settle(reads: AsyncGenerator[bytes, None]) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from adapters.providers import llamacpp_process
 from adapters.providers.failures import scrub
 from adapters.providers.llamacpp_process import Busy, Crashed, Worker
+from adapters.providers.rows import complain
 from gateway.errors import GatewayError, InvalidRequest, ProviderFailed, UnknownModel
 from gateway.events import Complete, Delta, Event, FinishReason, Json, Usage
 from gateway.ports import Events
@@ -77,7 +78,7 @@ class LlamaCppProvider:
         try:
             row = _Config.model_validate(dict(config))
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(complain(error, _Config)) from None
         if find_spec("llama_cpp") is None:
             raise ValueError("type: llamacpp needs pip install 'sluice-gateway[llamacpp]'")
         paths = {model: path.expanduser() for model, path in row.files.items()}
@@ -230,10 +231,3 @@ def _text(place: str, part: Mapping[str, object]) -> str:
 
 def _unsupported(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(message, param=param, code="unsupported_parameter")
-
-
-def _one_line(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'config'}: {problem['msg']}"
-        for problem in error.errors()
-    )

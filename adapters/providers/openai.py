@@ -25,6 +25,7 @@ from adapters.providers.connection import Answer, CannotConnect, Origin, framed
 from adapters.providers.decoding import FAILURES, decoded
 from adapters.providers.failures import failure, read_complaint, truncated
 from adapters.providers.profiles import PROFILES, LimitField, guess
+from adapters.providers.rows import complain
 from adapters.providers.thoughts import ThoughtsInText, ThoughtSplitter
 from adapters.providers.vectors import read_vectors
 from gateway import sse
@@ -116,7 +117,7 @@ class OpenAIProvider:
         try:
             self._config = _Config.model_validate(dict(config))
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(complain(error, _Config)) from None
         key = self._config.api_key
         self._key = key.get_secret_value() if key else ""
         self._way: _Way | None = None
@@ -301,11 +302,3 @@ class _Way(Protocol):
     async def ask(self, method: str, path: str, accept: str, body: bytes = ..., /) -> Answer: ...
 
     async def aclose(self) -> None: ...
-
-
-def _one_line(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'config'}: "
-        + problem["msg"].removeprefix("Value error, ")
-        for problem in error.errors()
-    )

@@ -870,11 +870,20 @@ async def test_a_list_of_models_may_fail(response: bytes, code: str) -> None:
         ),
         ({"headers": {"X A": "b"}}, "headers: expected the name of a header instead of 'X A'"),
         ({"headers": {"X-A": "b\n"}}, "headers: expected printable ASCII in 'X-A'"),
-        ({"connect_timeout": 0}, "connect_timeout: Input should be greater than 0"),
-        ({"timeouts": 1}, "timeouts: Extra inputs are not permitted"),
+        ({"connect_timeout": 0}, "connect_timeout: expected greater than 0"),
+        ({"base_uri": "http://x"}, "base_uri: no such setting; did you mean base_url?"),
+        (
+            {"zzz": 1},
+            "zzz: no such setting; expected one of api_key, base_url, headers, max_tokens_field, "
+            "omit, profile, stream_usage, thoughts_in_text",
+        ),
+        ({"omit": "seed"}, "omit: expected a list"),
+        ({"headers": "X-A: b"}, "headers: expected a mapping"),
+        ({"api_key": 1234567890}, "api_key: expected text"),
+        ({"stream_usage": "maybe"}, "stream_usage: expected true or false"),
         (
             {"max_tokens_field": "limit"},
-            "max_tokens_field: Input should be 'max_tokens' or 'max_completion_tokens'",
+            "max_tokens_field: expected 'max_tokens' or 'max_completion_tokens'",
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
