@@ -7,6 +7,7 @@ insists on. Nothing a server says is trusted: definitions are pinned, results ar
 import asyncio
 import hashlib
 import logging
+import os
 import random
 import re
 import time
@@ -437,7 +438,7 @@ class McpServer:
             case TimeoutError():
                 words = f"no answer in {self._start_timeout:g} s"
             case FileNotFoundError():
-                words = f"there is no program or folder {error.filename!r}"
+                words = f"there is no program or folder {self._missing()!r}"
             case MCPError():
                 words = error.message
             case _:
@@ -445,6 +446,13 @@ class McpServer:
         if self._said:
             words = f"{words}; it said: {self._said[-1]}"
         return conceal(" ".join(self._clean(words).split()))[:500]
+
+    def _missing(self) -> str:
+        """Of a program that was not found, the folder or the name: not every loop tells which."""
+        if not isinstance(self._target, StdioServerParameters):
+            return ""
+        folder = self._target.cwd
+        return str(folder) if folder and not os.path.isdir(folder) else self._target.command
 
 
 def _told(definition: mcp_types.Tool) -> tuple[str, Json]:

@@ -3,10 +3,10 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeAlias, TypeVar
+from typing import Generic, Protocol, Self, TextIO, TypeAlias, TypeVar
 
 import anyio
 import httpx2
@@ -23,6 +23,8 @@ _SILENCE = 300.0
 """Seconds that a response may be silent. Calls have time limits of their own."""
 _LINES = 20
 _LONGEST_LINE = 500
+_AT_ONCE = 64 * 1024
+"""Bytes: as much as a pipe holds."""
 
 
 class Reading(Protocol[T_co]):
@@ -106,27 +108,48 @@ async def child(
     server: StdioServerParameters, said: deque[str], ended: Callable[[], None]
 ) -> AsyncGenerator[Streams, None]:
     """A server that is a process of ours. The last lines that it writes to stderr are kept in `said`."""
+    with _kept(said) as sink:
+        async with stdio_client(server, errlog=sink) as (read, write):
+            sink.close()  # the child has its own, whose end is the end
+            yield _Watched(read, ended), write
+
+
+@contextmanager
+def _kept(said: deque[str]) -> Iterator[TextIO]:
+    """A file for a child to write to.
+
+    No transport reads it: one of uvloop closes the descriptor that its file closes as well, and by
+    then it may be another's, the database's for example.
+    """
+    loop = asyncio.get_running_loop()
     out, in_ = os.pipe()
-    with os.fdopen(out, "rb", buffering=0) as lines, os.fdopen(in_, "w") as sink:
-        listening, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: _Lines(said), lines
-        )
+    with os.fdopen(out, "rb", buffering=0) as source, os.fdopen(in_, "w") as sink:
+        os.set_blocking(out, False)
+        lines = _Lines(said)
+
+        def read() -> None:
+            data = source.read(_AT_ONCE)
+            if data:
+                lines.add(data)
+            elif data is not None:  # its end; None is nothing for now
+                loop.remove_reader(out)
+
+        loop.add_reader(out, read)
         try:
-            async with stdio_client(server, errlog=sink) as (read, write):
-                sink.close()  # the child has its own, whose end is the end
-                yield _Watched(read, ended), write
+            yield sink
         finally:
-            listening.close()
+            loop.remove_reader(out)
+            read()  # what it said at last
 
 
-class _Lines(asyncio.Protocol):
+class _Lines:
     """Keeps the last lines of a stream, and little of each."""
 
     def __init__(self, kept: deque[str]) -> None:
         self._kept = kept
         self._rest = b""
 
-    def data_received(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[:_LONGEST_LINE]
         for line in lines[-_LINES:]:

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -234,6 +235,49 @@ async def test_a_program_that_is_not_there_is_named(
         "the MCP server wiki is down: there is no program or folder 'no-such-program'"
         in caplog.text
     )
+
+
+async def test_a_folder_that_is_not_there_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(tmp_path, cwd="/no/such/folder") as server:
+        assert server.status() == {"state": "down"}
+    assert "there is no program or folder '/no/such/folder'" in caplog.text
+
+
+_ENDS_OF_SERVERS = """
+import asyncio, sys
+from pathlib import Path
+
+import uvloop
+
+from gateway.engine.tools.mcp import McpServer
+from gateway.engine.tools.pins import Pins
+
+
+async def main(folder):
+    for _ in range(3):
+        servers = [
+            McpServer("wiki", {"command": command, "args": ["-c", "pass"]}, Pins(folder / "accepted"))
+            for command in ["no-such-program", sys.executable] * 3
+        ]
+        await asyncio.gather(*(server.start() for server in servers))
+        await asyncio.gather(*(server.aclose() for server in servers))
+    print("whole")
+
+
+uvloop.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_the_end_of_a_server_closes_no_file_of_others(tmp_path: Path) -> None:
+    """On the loop that the gateway runs on, in a process of its own: what goes wrong may abort it."""
+    run = [sys.executable, "-c", _ENDS_OF_SERVERS, str(tmp_path)]
+    ended = await asyncio.to_thread(
+        subprocess.run, run, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "whole\n"), ended.stderr[-2000:]
+    assert "no program or folder 'no-such-program'" in ended.stderr
 
 
 async def test_a_server_that_says_nothing_is_given_up(
