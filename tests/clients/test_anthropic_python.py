@@ -356,6 +356,8 @@ def test_the_row_is_that_of_a_chat_completion_but_for_its_type(
     with gateway.client(key) as http:
         other = row(_chat(http, stream=stream))
     one = row(request_id(say(client, ask(QUESTION), stream=stream)))
+    for line in (*one["receipt"], *other["receipt"]):
+        del line["duration_ms"]
     differ = {name for name in one if one[name] != other[name]}
     assert (one["type"], other["type"]) == ("messages", "chat")
     assert differ - {"request_id", "time", "duration_ms", "first_token_ms"} == {"type"}

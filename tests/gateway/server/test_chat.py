@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -45,6 +46,12 @@ def chat(
     )
 
 
+def _take_terminal() -> None:
+    os.login_tty(os.dup(0))
+    # Whoever runs the tests in the background has this ignored, in all that they start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """`sluice chat` on a terminal, and what stands on it."""
 
@@ -58,7 +65,7 @@ class Terminal:
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            preexec_fn=lambda: os.login_tty(os.dup(0)),
+            preexec_fn=_take_terminal,
         )
         os.close(theirs)
         self.raw = ""
