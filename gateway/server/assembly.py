@@ -83,10 +83,17 @@ def assemble(settings: Settings) -> Service:
         calls=Calls(),
         tools=list(tools.values()),
         interceptors=[
-            guard(cast(Interceptor, plugins.load("gateway.interceptors", name)))
-            for name in config.interceptors
+            _interceptor(name, f"{place}: interceptors.{index}")
+            for index, name in enumerate(config.interceptors)
         ],
     )
+
+
+def _interceptor(name: str, field: str) -> Interceptor:
+    try:
+        return guard(cast(Interceptor, plugins.load("gateway.interceptors", name)))
+    except plugins.PluginError as error:
+        raise SettingsError(f"{field}: {error}") from None
 
 
 def wires(settings: Settings) -> list[Wire]:

@@ -20,6 +20,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -47,19 +49,33 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _spell_off(value: object) -> object:
+    """`off`, which YAML takes for false."""
+    return "off" if value is False else value
+
+
 def _name_detail(value: object) -> object:
-    if isinstance(value, str):
-        try:
-            return Detail[value.upper()]
-        except KeyError:
-            raise ValueError("expected off, names, arguments or results") from None
-    return value
+    value = _spell_off(value)
+    if isinstance(value, str) and value.upper() in Detail.__members__:
+        return Detail[value.upper()]
+    if isinstance(value, Detail):
+        return value
+    raise ValueError("expected off, names, arguments or results")
 
 
 DetailName = Annotated[Detail, BeforeValidator(_name_detail)]
+DialectName = Annotated[Dialect, BeforeValidator(_spell_off)]
 
 
 LevelName = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+
+
+def _in_one_word(value: object, check: ValidatorFunctionWrapHandler) -> object:
+    """What both kinds of number say of a value that is neither."""
+    try:
+        return check(value)
+    except ValidationError:
+        raise ValueError("expected a number greater than 0") from None
 
 
 class _Row(BaseModel):
@@ -134,21 +150,21 @@ class ModelRow(_Row):
     """Seconds that an engine may take for an answer. Targets have those of their providers."""
     tools: tuple[str, ...] = ()
     system: str | None = None
-    notifications: Dialect | None = None
+    notifications: DialectName | None = None
     name: str = ""
     """What people call it, where a client shows names."""
     tiers: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Whose keys may use it. Default: all."""
     defaults: dict[str, object] = {}
     """Options of requests that do not have them."""
-    caps: dict[str, PositiveInt | PositiveFloat] = {}
+    caps: dict[str, Annotated[PositiveInt | PositiveFloat, WrapValidator(_in_one_word)]] = {}
     """The most that an option may be; a higher one is lowered to it."""
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> "ModelRow":
         if (self.engine is None) == (not self.targets):
             raise ValueError(
-                "expected targets (a list of provider/model) or engine (module:attribute)"
+                "expected either targets (a list of provider/model) or engine (module:attribute)"
             )
         foreign = {"tools"} if self.engine is not None else {"timeout"}
         for name in foreign & self.model_fields_set:
@@ -188,7 +204,7 @@ class ToolRow(_Row):
 class TierRow(_Row):
     """A row of `tiers`: what the keys of a tier are given, beside the model's answer."""
 
-    notifications: Dialect | None = None
+    notifications: DialectName | None = None
     detail: DetailName | None = None
     trust: bool = False
     """Whether its keys belong to an Open WebUI, whose headers say who is asking."""
@@ -451,7 +467,7 @@ _WORDS = {
 
 
 def _secret(field: str) -> bool:
-    return bool(re.search("key|token|secret|password", field, re.IGNORECASE))
+    return bool(re.search("key|token(?!s)|secret|password", field, re.IGNORECASE))
 
 
 def _suggest(name: str, known: Sequence[str] | Mapping[str, str]) -> str:

@@ -251,7 +251,8 @@ def test_ctrl_c_is_no_failure(idle: Gateway, command: str) -> None:
 
 def test_a_module_that_is_nowhere_is_told(tmp_path: Path) -> None:
     told = refused(Gateway(tmp_path, "interceptors: [nowhere:shout]"), "serve")
-    assert "there is no module 'nowhere' in the environment or beside sluice.yaml" in told
+    assert "sluice.yaml: interceptors.0: gateway.interceptors: there is no module" in told
+    assert "'nowhere' in the environment or beside sluice.yaml" in told
 
 
 def test_what_clients_wrote_moves_no_cursor(gateway: Gateway) -> None:

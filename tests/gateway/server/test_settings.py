@@ -201,13 +201,30 @@ ROW = "providers: {acme: {type: openai, "
         ),
         pytest.param(
             "models: {fast: {system: x}}",
-            "models.fast: expected targets (a list of provider/model) or engine (module:attribute)",
+            "models.fast: expected either targets (a list of provider/model) or engine"
+            " (module:attribute)",
             id="missing targets",
         ),
         pytest.param(
             "models: {fast: {targets: [a/b], engine: 'a:b'}}",
-            "models.fast: expected targets (a list of provider/model) or engine (module:attribute)",
+            "models.fast: expected either targets (a list of provider/model) or engine"
+            " (module:attribute)",
             id="targets and engine",
+        ),
+        pytest.param(
+            "models: {fast: {targets: [a/b], caps: {max_tokens: lots}}}",
+            "models.fast.caps.max_tokens: expected a number greater than 0, got 'lots'",
+            id="a cap that is no number",
+        ),
+        pytest.param(
+            "models: {fast: {targets: [a/b], caps: {max_tokens: 0}}}",
+            "models.fast.caps.max_tokens: expected a number greater than 0, got 0",
+            id="a cap of nothing",
+        ),
+        pytest.param(
+            "tiers: {public: {detail: on}}",
+            "tiers.public.detail: expected off, names, arguments or results, got True",
+            id="a detail that YAML takes for true",
         ),
         pytest.param(
             "models: {fast: {engine: 'a:b', tools: [calculator]}}",
@@ -372,6 +389,16 @@ def test_names_stand_once_and_can_be_called(tmp_path: Path, text: str, line: str
     with pytest.raises(SettingsError) as caught:
         Settings.load({"SLUICE_CONFIG": str(file)})
     assert str(caught.value) == f"{file}: {line}"
+
+
+@pytest.mark.parametrize("word", ["off", '"off"'])
+def test_notifications_are_off_as_yaml_spells_it(tmp_path: Path, word: str) -> None:
+    row = f"{{notifications: {word}, detail: {word}}}"
+    models = f"models: {{quiet: {{targets: [demo/demo], notifications: {word}}}}}"
+    file = _load(tmp_path, f"tiers: {{public: {row}}}\n{models}").file
+    assert file.tiers["public"].notifications is Dialect.OFF
+    assert file.tiers["public"].detail is Detail.OFF
+    assert file.models["quiet"].notifications is Dialect.OFF
 
 
 @pytest.mark.parametrize(
