@@ -1,7 +1,6 @@
 """The receipt of one request: `sluice explain REQUEST_ID`."""
 
 from collections.abc import Iterator
-from uuid import UUID
 
 import orjson
 from rich import box
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from gateway.ports import Ledger
 from gateway.records import UsageRow
-from gateway.server.report import row_fields
+from gateway.server.report import row_fields, row_id
 from gateway.server.terminal import STATUS_COLOURS, plain
 
 _COUNTED = {
@@ -25,7 +24,7 @@ _COUNTED = {
 def run(ledger: Ledger, reference: str, console: Console, as_json: bool) -> bool:
     """Shows the row of a request, by the `x-request-id` of its response or by the `chatcmpl-…` id that
     its chunks carry. Returns whether there is one; it may be of a request that still runs."""
-    row = ledger.row(_request_id(reference.strip()))
+    row = ledger.row(row_id(reference.strip()))
     if row is None:
         return False
     if as_json:
@@ -77,13 +76,6 @@ def _receipt(row: UsageRow) -> Table:
             "?" if line.cost_nanos is None else f"{line.cost_nanos / 1e9:.6f}",
         )
     return table
-
-
-def _request_id(reference: str) -> str:
-    try:
-        return str(UUID(hex=reference.removeprefix("chatcmpl-")))
-    except ValueError:
-        return reference
 
 
 def _request(row: UsageRow, ledger: Ledger) -> Iterator[tuple[str, Text]]:

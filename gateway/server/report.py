@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import IO
+from uuid import UUID
 
 from gateway.records import ApiKey, ReceiptLine, UsageRow
 from gateway.sse import dump
@@ -19,6 +20,14 @@ _TOKENS = {
 
 def _time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def row_id(reference: str) -> str:
+    """That of a row, from the `x-request-id` of a response or the `chatcmpl-…` id of its chunks."""
+    try:
+        return str(UUID(hex=reference.removeprefix("chatcmpl-")))
+    except ValueError:
+        return reference
 
 
 def row_fields(row: UsageRow) -> dict[str, object]:

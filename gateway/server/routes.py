@@ -41,7 +41,7 @@ from gateway.server.interceptors.notifications import show_tools
 from gateway.server.operations import Operation, listing, operation, thing
 from gateway.server.pipeline import Delivery, run
 from gateway.server.presence import Presence
-from gateway.server.report import row_fields
+from gateway.server.report import row_fields, row_id
 from gateway.server.service import Service
 from gateway.server.stream import CallStream
 from gateway.sse import dump
@@ -483,10 +483,10 @@ async def show_usage(request: Request) -> Response:
     """The caller's own usage row of one request."""
     service: Service = request.app.state.service
     key = await authenticate(request.headers, service.ledger)
-    request_id = request.path_params["request_id"]
-    row = await asyncio.to_thread(service.ledger.row, request_id)
+    reference = request.path_params["request_id"]
+    row = await asyncio.to_thread(service.ledger.row, row_id(reference))
     if row is None or row.key_id != key.id:
-        raise UnknownRequest(f"There is no usage row {request_id[:80]!r} of this key.")
+        raise UnknownRequest(f"There is no usage row {reference[:80]!r} of this key.")
     return json_response({"object": "usage", **row_fields(row)})
 
 

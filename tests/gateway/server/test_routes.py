@@ -140,6 +140,12 @@ async def test_a_row_knows_what_a_call_was_and_cost(client: httpx2.AsyncClient) 
     assert isinstance(found["first_token_ms"], int)
 
 
+async def test_a_row_is_found_by_the_id_of_its_answer_too(client: httpx2.AsyncClient) -> None:
+    response = await client.post(CHAT, content=body(stream=False, model="up/m"))
+    found = await client.get(f"/v1/usage/{response.json()['id']}")
+    assert found.json()["request_id"] == response.headers["x-request-id"]
+
+
 async def test_rows_of_other_keys_are_not_there(
     gateway: Gateway, client: httpx2.AsyncClient
 ) -> None:
