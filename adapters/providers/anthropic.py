@@ -354,6 +354,8 @@ class AnthropicProvider:
             cause = cause.__cause__
         unreached = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError)
         if any(isinstance(cause, unreached) for cause in causes):
+            # For the operator: clients are not told where a server is.
+            log.warning("provider %s cannot be reached: %.300s", self.name, causes[-1])
             return ProviderUnreachable(f"The provider {self.name!r} cannot be reached.")
         if any(isinstance(cause, aiohttp.ServerTimeoutError) for cause in causes):
             return ProviderTimedOut(f"The provider {self.name!r} did not answer in time.")

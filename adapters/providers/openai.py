@@ -246,6 +246,8 @@ class OpenAIProvider:
         try:
             answer = await self._connected().ask(method, path, accept, body)
         except CannotConnect as error:
+            # For the operator: clients are not told where a server is.
+            log.warning("provider %s cannot be reached: %.300s", self.name, error)
             raise ProviderUnreachable(f"The provider {self.name!r} cannot be reached.") from error
         except TimeoutError as error:
             raise self._late() from error

@@ -723,9 +723,12 @@ def unused_port() -> int:
     return port
 
 
-async def test_a_refused_connection_is_unreachable() -> None:
-    provider = provider_for(f"http://127.0.0.1:{unused_port()}")
+async def test_a_refused_connection_is_unreachable(caplog: pytest.LogCaptureFixture) -> None:
+    provider = provider_for(f"http://127.0.0.1:{(port := unused_port())}")
     _, error = await collect(provider)
+    assert (
+        f"cannot be reached: [Errno 111] Connect call failed ('127.0.0.1', {port})" in caplog.text
+    )
     assert isinstance(error, ProviderUnreachable)
     assert error.__cause__ is not None
     assert "127.0.0.1" not in error.message
