@@ -8,8 +8,10 @@ interceptors rely on them. Events travel in batches (`gateway.ports.Batch`): wha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
+
+from gateway.frozen import frozen
 
 Json: TypeAlias = Mapping[str, object]
 """A JSON object whose members nobody here looks into."""
@@ -23,7 +25,7 @@ Counted: TypeAlias = Literal["reported", "estimated", "partial"]
 """Where token counts come from: the provider, an estimate of a whole answer, or of a cut one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Usage:
     """Tokens of one round, or of several added up."""
 
@@ -54,7 +56,7 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Step:
     """What one model round of a finished answer was, for the account."""
 
@@ -65,7 +67,7 @@ class Step:
     """None when the provider reported none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Delta:
     """A piece of the answer's text. `choice` matters only when a client asked for several."""
 
@@ -74,7 +76,7 @@ class Delta:
     logprobs: Sequence[Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ReasoningDelta:
     """A piece of the model's thinking, never part of the answer.
 
@@ -88,7 +90,7 @@ class ReasoningDelta:
     redacted: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class RefusalDelta:
     """A piece of a refusal, which OpenAI's API keeps apart from the text."""
 
@@ -97,7 +99,7 @@ class RefusalDelta:
     logprobs: Sequence[Json] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Citation:
     """A source of what was just said. `start` and `end` are indices into the choice's text."""
 
@@ -108,7 +110,7 @@ class Citation:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ToolCallStart:
     """A tool call was announced. `call_id` is unique within the stream."""
 
@@ -120,7 +122,7 @@ class ToolCallStart:
     """Which server of the gateway's settings the tool is of, where it is not the gateway's own."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ToolCallDelta:
     """A fragment of the arguments' JSON text, as the model writes it."""
 
@@ -128,7 +130,7 @@ class ToolCallDelta:
     fragment: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ToolCallReady:
     """The arguments are complete. `arguments` is the exact text the model wrote, `{}` for none."""
 
@@ -136,7 +138,7 @@ class ToolCallReady:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ToolCallProgress:
     """A running tool reports. `progress` of `total` where the tool knows them."""
 
@@ -146,7 +148,7 @@ class ToolCallProgress:
     total: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class ToolCallResult:
     """A server or provider tool call ended. `duration` is in seconds."""
 
@@ -156,7 +158,7 @@ class ToolCallResult:
     duration: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class StepStart:
     """A model round began to answer. Comes together with that round's first events.
 
@@ -172,7 +174,7 @@ class StepStart:
     """Those that failed before this one answered, `provider/model: why` each. For the account alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Complete:
     """The answer is whole.
 
@@ -189,7 +191,7 @@ class Complete:
     """Which of the client's own words for an end was met, where the provider says so."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Error:
     """The answer failed. Made by `GatewayError.event`; `status` is the HTTP status that suits it."""
 

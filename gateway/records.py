@@ -2,11 +2,12 @@
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from gateway.events import Counted, Usage
+from gateway.frozen import frozen
 from gateway.request import ChatRequest
 
 
@@ -29,7 +30,7 @@ class Detail(enum.IntEnum):
     RESULTS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ApiKey:
     """A key as the gateway knows it. The secret itself is nowhere: only its digest and a masked form."""
 
@@ -53,7 +54,7 @@ class ApiKey:
         return self.revoked_at is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class MintedKey:
     """A new key together with its secret: the only time that the secret exists outside its holder."""
 
@@ -61,7 +62,7 @@ class MintedKey:
     secret: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Call:
     """One request being served, with its key and id."""
 
@@ -75,7 +76,7 @@ class Call:
     detail: Detail = Detail.RESULTS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Document:
     """Something kept for a client that comes back to it: an answer, a conversation."""
 
@@ -92,7 +93,7 @@ class Document:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Embeddings:
     """The vectors that a provider made of texts."""
 
@@ -107,7 +108,7 @@ RowStatus: TypeAlias = Literal["open", "ok", "refused", "error", "cancelled", "i
 `interrupted` when the process died under it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ReceiptLine:
     """What one round of a model, or one call of a tool, came to."""
 
@@ -122,7 +123,7 @@ class ReceiptLine:
     status: str = "ok"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class UsageRow:
     """One line of account. Opened before the response's first byte, settled at its end."""
 

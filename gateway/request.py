@@ -6,11 +6,12 @@ speaks another format translates into it; a provider that speaks another format 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TypeAlias
 
 from gateway.errors import InvalidRequest
 from gateway.events import Json
+from gateway.frozen import frozen
 from gateway.secrets import conceal
 
 Message: TypeAlias = Mapping[str, object]
@@ -29,7 +30,7 @@ message leaves its `NATIVE` out. Other providers send what `plain` leaves.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ChatRequest:
     """One request for an answer. Frozen: a changed copy is made with `dataclasses.replace`."""
 
@@ -64,7 +65,7 @@ class ChatRequest:
     tools, and not kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class EmbeddingRequest:
     """Texts that are to become vectors."""
 

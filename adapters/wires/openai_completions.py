@@ -6,7 +6,6 @@ model run unseen: the format has no word for them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, assert_never
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -31,6 +30,7 @@ from gateway.events import (
     ToolCallResult,
     ToolCallStart,
 )
+from gateway.frozen import frozen
 from gateway.outcome import Choice, Outcome
 from gateway.ports import Batch, Description, Encoder, Wire
 from gateway.records import Call
@@ -41,7 +41,7 @@ _MOST_PROMPTS = 20
 """They are answered one after another, while the client waits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class CompletionRequest(ChatRequest):
     """A request of this format, with what only its answer needs."""
 

@@ -5,11 +5,12 @@ Fields that OpenAI does not have are passed on as they came, for model servers t
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from adapters.wires.openai_responses.items import read_input
 from gateway.errors import InvalidRequest
 from gateway.events import Json
+from gateway.frozen import frozen
 from gateway.request import ChatRequest, Message, missing, wrong_type
 from gateway.secrets import conceal
 
@@ -18,7 +19,7 @@ _MOST_TOOLS = 128
 _FUNCTION_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class ResponsesRequest(ChatRequest):
     """A request together with what its answer says again of it."""
 

@@ -5,9 +5,10 @@ webhook's), and is neither kept nor sent to a model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 from adapters.wires.openai_chat import request as chat
+from gateway.frozen import frozen
 from gateway.request import ChatRequest, Notice
 
 _OPTIONS = frozenset(
@@ -41,7 +42,7 @@ _NAMES = ("conversation_id", "session_id")
 """What a conversation's name is called by platforms that let their users choose the fields."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class VoiceRequest(ChatRequest):
     """A request of this format, with what only its answer needs."""
 
