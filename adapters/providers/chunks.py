@@ -42,6 +42,7 @@ _EMPTY: _Object = {}
 
 # The inside of a JSON string, from its first quotation mark to the one that ends it.
 _STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
+_STRINGS = frozenset({str})
 _MOST_CASTS = 3  # in vain: some servers change more than the text in every chunk
 
 _REASONS: dict[str, FinishReason] = {
@@ -211,27 +212,64 @@ class ChunkReader:
                 self._malformed("a body that is too large")
             return events
         try:
-            for event in self._splitter.feed(read):
-                mould = self._mould
-                if mould and event.startswith(mould.head) and event.endswith(mould.tail):
-                    try:
-                        text: str = orjson.loads(event[mould.start : mould.end])
-                    except orjson.JSONDecodeError:
-                        pass  # not one string: there is more in this chunk than text
-                    else:
-                        if text:
-                            events.append(Delta(text, mould.choice))
-                        self._casts = 0
-                        continue
-                taken = len(events)
-                self._take_event(event, events)
-                if self.ended or self.failure:
-                    break
-                if self._casts < _MOST_CASTS and len(events) == taken + 1:
-                    self._cast_mould(event, events[taken])
+            told = self._splitter.feed(read)
         except EventTooLarge:
             self._malformed("an event that is too large")
+            return events
+        mould = self._mould
+        if (
+            len(told) == 1
+            and mould
+            and told[0].startswith(mould.head)
+            and told[0].endswith(mould.tail)
+        ):
+            # Nearly all reads of a model that writes: one event, and none of what several take.
+            try:
+                text: str = orjson.loads(told[0][mould.start : mould.end])
+            except orjson.JSONDecodeError:
+                pass  # not one string: there is more in this chunk than text
+            else:
+                self._casts = 0
+                return [Delta(text, mould.choice)] if text else events
+        alike: list[bytes] = []
+        """Events in a row that differ in their text only."""
+        for event in told:
+            mould = self._mould
+            if mould and event.startswith(mould.head) and event.endswith(mould.tail):
+                alike.append(event)
+                continue
+            if alike:
+                self._take_alike(alike, events)
+                alike = []
+            taken = len(events)
+            if not (self.ended or self.failure):
+                self._take_event(event, events)
+            if self.ended or self.failure:
+                return events
+            if self._casts < _MOST_CASTS and len(events) == taken + 1:
+                self._cast_mould(event, events[taken])
+        if alike:
+            self._take_alike(alike, events)
         return events
+
+    def _take_alike(self, alike: list[bytes], events: list[Event]) -> None:
+        """Their texts, decoded together."""
+        mould = self._mould
+        assert mould is not None
+        start, end = mould.start, mould.end
+        try:
+            texts = orjson.loads(b"[%b]" % b",".join([event[start:end] for event in alike]))
+        except orjson.JSONDecodeError:
+            texts = []
+        # A string that is not one, but the end of it and further fields, makes more of them or none.
+        if len(texts) == len(alike) and _STRINGS.issuperset(map(type, texts)):
+            events += [Delta(text, mould.choice) for text in texts if text]
+            self._casts = 0
+            return
+        for event in alike:
+            self._take_event(event, events)
+            if self.ended or self.failure:
+                return
 
     def _cast_mould(self, event: bytes, said: Event) -> None:
         if isinstance(said, Delta):

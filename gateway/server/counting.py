@@ -49,7 +49,7 @@ class CountEndpoint:
             if self._service.calls.draining:
                 raise ShuttingDown("The server is shutting down. Try again.")
             key = await authenticate(headers, self._service.ledger)
-            response = await self._answer(headers, key, receive)
+            response = await self._answer(headers, key, scope, receive)
         except body.ClientGone:
             return
         except GatewayError as error:
@@ -57,7 +57,9 @@ class CountEndpoint:
             response = failure(self._wire.refuse(event, None), event, {})
         await response(scope, receive, send)
 
-    async def _answer(self, headers: Headers, key: ApiKey, receive: Receive) -> Response:
+    async def _answer(
+        self, headers: Headers, key: ApiKey, scope: Scope, receive: Receive
+    ) -> Response:
         settings = self._service.settings
         body.check_encoding(headers.get("content-encoding"))
         data = await body.read(
@@ -70,7 +72,7 @@ class CountEndpoint:
         content = await answers.dereference(body.parse(data))
         request = await answers.precede(content, self._wire.parse_count(content, len(data)))
         route = self._service.router.resolve(request.model, key.tier)
-        count = await unless_gone(receive, _count(route, request))
+        count = await unless_gone(scope, receive, _count(route, request))
         return json_response(self._wire.render_count(count))
 
 

@@ -130,7 +130,7 @@ class EmbeddingEndpoint:
         try:
             if request is None:
                 raise problem or InvalidRequest("The request was not understood.")
-            made = await unless_gone(receive, self._embed(request, key, account))
+            made = await unless_gone(scope, receive, self._embed(request, key, account))
             account.http_status = 200
             response = Response(
                 dump(_render(request, made, account.meter.usage()[0])),

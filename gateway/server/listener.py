@@ -6,7 +6,7 @@ peer is waited for. A proxy in front has such limits; a gateway without one need
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httptools
 import uvicorn
@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.server.peers import give_up
+from gateway.server.presence import DEPARTURE
 from gateway.server.service import Service
 from gateway.server.settings import Settings
 from gateway.server.stream import ABORT
@@ -54,6 +55,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
+    _departed: Callable[[], None] | None = None
+    """What is to be called when the client leaves."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as theirs
         super().connection_made(transport)
@@ -74,7 +77,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._disarm()
         if self._wishes():
             return
-        self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
+        self.scope["extensions"] = {
+            ABORT: {"call": self.transport.abort},
+            DEPARTURE: {"tell": self._tell_departure, "forget": self._forget},
+        }
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -101,6 +107,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        if self._departed is not None:
+            self._departed()
+
+    def _tell_departure(self, departed: Callable[[], None]) -> None:
+        self._departed = departed
+        if self.transport.is_closing():
+            departed()
+
+    def _forget(self, departed: Callable[[], None]) -> None:
+        if self._departed == departed:  # and not that of the next request
+            self._departed = None
 
     def _expire(self) -> None:
         if self._timer is not None:

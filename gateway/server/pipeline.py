@@ -2,15 +2,21 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import TypeAlias
 
 from gateway.errors import GatewayError, InternalError, ProviderTruncated
 from gateway.events import (
+    Citation,
     Complete,
     Delta,
     Error,
     Event,
+    ReasoningDelta,
+    RefusalDelta,
+    StepStart,
     ToolCallDelta,
     ToolCallProgress,
     ToolCallReady,
@@ -24,12 +30,43 @@ from gateway.records import Call
 log = logging.getLogger(__name__)
 
 
-def run(call: Call, engine: Engine, interceptors: Sequence[Interceptor]) -> Events:
-    """The sealed stream of a call. The first interceptor is the outermost, nearest to the client."""
-    events = seal(engine.stream(call, call.request))
-    for interceptor in reversed(interceptors):
-        events = interceptor(call, events)
+_UNRULED = frozenset({Delta, ReasoningDelta, RefusalDelta, Citation, StepStart})
+"""Events that the grammar allows anywhere before the end."""
+
+
+class Filter:
+    """An interceptor that waits for nothing: it makes a batch of each batch, maybe an empty one.
+
+    Those that follow each other share a generator, since one for each cost a chunk more than what
+    they do.
+    """
+
+    def take(self, batch: Batch, /) -> Batch:
+        raise NotImplementedError
+
+
+Step: TypeAlias = Interceptor | Filter
+
+
+def run(call: Call, engine: Engine, steps: Sequence[Step]) -> Events:
+    """The sealed stream of a call. The first step is the outermost, nearest to the client."""
+    inwards = deque(reversed(steps))
+    filters: list[Filter] = []
+    while inwards and isinstance(inwards[0], Filter):
+        filters.append(inwards[0])
+        inwards.popleft()
+    events = seal(engine.stream(call, call.request), [step.take for step in filters])
+    for step in inwards:
+        events = sift(events, step) if isinstance(step, Filter) else step(call, events)
     return events
+
+
+async def sift(events: Events, step: Filter) -> Events:
+    """A filter as a generator of its own, where no other is beside it."""
+    async with aclosing(events):
+        async for batch in events:
+            if batch := step.take(batch):
+                yield batch
 
 
 def guard(interceptor: Interceptor) -> Interceptor:
@@ -41,17 +78,19 @@ def guard(interceptor: Interceptor) -> Interceptor:
     return guarded
 
 
-async def seal(events: Events) -> Events:
+async def seal(events: Events, filters: Sequence[Callable[[Batch], Batch]] = ()) -> Events:
     """Enforce the grammar of `gateway.events`: exactly one end, and nothing after it; one result for
-    each tool call that a server or provider started. Whatever the engine raises becomes `Error`."""
+    each tool call that a server or provider started. Whatever the engine raises becomes `Error`.
+    What comes of it goes through the filters, the first of them first."""
     calls: dict[str, bool] = {}
     try:
         try:
             async for batch in events:
-                if len(batch) == 1 and type(batch[0]) is Delta:
-                    yield batch
-                    continue
-                batch, ended = _follow(batch, calls)
+                ended = False
+                if not _UNRULED.issuperset(map(type, batch)):
+                    batch, ended = _follow(batch, calls)
+                for take in filters:
+                    batch = take(batch)
                 if batch:
                     yield batch
                 if ended:
@@ -62,7 +101,10 @@ async def seal(events: Events) -> Events:
         except Exception:
             log.exception("the engine failed")
             end = InternalError("The server had an error while processing your request.").event()
-        yield (*_cancelled(calls), end)
+        batch = (*_cancelled(calls), end)
+        for take in filters:
+            batch = take(batch)
+        yield batch
     finally:
         await _close(events)
 
@@ -107,6 +149,14 @@ def _cancelled(calls: dict[str, bool]) -> list[Event]:
     ]
 
 
+class Refused(Exception):
+    """The answer failed before it had begun: there is a status to say so."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 class Delivery:
     """Takes the stream of one call to its client, as frames or as a whole.
 
@@ -118,35 +168,24 @@ class Delivery:
         """`on_error` hears of the error that the client is told, wherever it came from."""
         self._events = events
         self._on_error = on_error
-        self._pending: asyncio.Future[Batch] | None = None
         self._waiting: asyncio.Task[object] | None = None
         self._interruption: GatewayError | None = None
         self._abandoned = False
+        self.begun = False
+        """Whether the client has been told that there is an answer: a failure is a part of it then."""
         self.delivered = False
         """Whether the end of the answer was handed over."""
 
-    async def first(self, wait: float) -> Batch | None:
-        """The first batch, or None when there is none yet after `wait` seconds. Does not lose it."""
-        if self._interruption is not None:
-            return self._interrupted()
-        pending = self._pending = asyncio.ensure_future(anext(self._events))
-        task = self._waiting = asyncio.current_task()
-        try:
-            await asyncio.wait((pending,), timeout=wait)
-        except asyncio.CancelledError:
-            self._heed(task)
-            return self._interrupted()
-        finally:
-            self._waiting = None
-        return await self._next(task) if pending.done() else None
+    async def frames(self, encoder: Encoder) -> AsyncGenerator[bytes, None]:
+        """The answer's bytes. Whole frames only, so that a heartbeat may go between any two.
 
-    async def frames(self, encoder: Encoder, first: Batch | None) -> AsyncGenerator[bytes, None]:
-        """The answer's bytes. Whole frames only, so that a heartbeat may go between any two."""
+        Raises `Refused` for an answer that fails before it has `begun`.
+        """
         async with aclosing(self._events):
-            if opening := encoder.begin():
-                yield opening
             task = asyncio.current_task()
-            batch = first or await self._next(task)
+            batch = await self._next(task)
+            if not self.begun and isinstance(batch[0], Error):
+                raise Refused(batch[0])
             while not self._abandoned:
                 if data := encoder.encode(batch):
                     yield data
@@ -179,19 +218,15 @@ class Delivery:
 
     async def aclose(self) -> None:
         """Stop the engine, wherever it is."""
-        if self._pending is not None:
-            self._pending.cancel()
-            await asyncio.wait((self._pending,))
         await self._events.aclose()
 
     async def _next(self, task: asyncio.Task[object] | None) -> Batch:
         """`task`: the present one, which does not change within an answer."""
         if self._interruption is not None:
             return self._interrupted()
-        pending, self._pending = self._pending, None
         self._waiting = task
         try:
-            return await (anext(self._events) if pending is None else pending)
+            return await anext(self._events)
         except asyncio.CancelledError:
             self._heed(task)
             return self._interrupted()

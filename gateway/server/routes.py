@@ -37,9 +37,9 @@ from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
 from gateway.server.conversations import Conversations, Turn
 from gateway.server.interceptors.meter import Meter
-from gateway.server.interceptors.notifications import show_tools
+from gateway.server.interceptors.notifications import ToolFilter
 from gateway.server.operations import Operation, listing, operation, thing
-from gateway.server.pipeline import Delivery, run
+from gateway.server.pipeline import Delivery, Refused, Step, run
 from gateway.server.presence import Presence
 from gateway.server.report import row_fields, row_id
 from gateway.server.service import Service
@@ -190,7 +190,7 @@ class _Exchange:
         async with AsyncExitStack() as stack:
             join = kept.join(self._key.email, call.request, thin=thin)
             try:
-                turn = await unless_gone(receive, stack.enter_async_context(join))
+                turn = await unless_gone(scope, receive, stack.enter_async_context(join))
             except GatewayError as error:
                 event = account.meter.end = error.event()
                 response = self._refusal(account, event, call.request, call)
@@ -281,20 +281,20 @@ class _Exchange:
             for keeper in (self._answers.keeping(self._content, call.request), turn)
             if keeper is not None
         ]
-        interceptors = (
+        steps: Sequence[Step] = (
             *(keeper.keep for keeper in keepers),
             *self._wire.interceptors(call),
-            show_tools,
+            ToolFilter(call.detail),
             *(keeper.listen for keeper in keepers),
             *self._service.interceptors,
-            meter.watch,
+            meter,
         )
-        delivery = Delivery(run(call, self._service.engine, interceptors), note)
+        delivery = Delivery(run(call, self._service.engine, steps), note)
         if turn is not None:
             turn.attach(delivery)
         with self._service.calls.track(LiveCall(account, delivery)):
             try:
-                async with Presence(receive, delivery.abandon) as client:
+                async with Presence(scope, receive, delivery.abandon) as client:
                     if call.request.stream:
                         await self._stream(call, account, delivery, client, scope, receive, send)
                     else:
@@ -321,23 +321,29 @@ class _Exchange:
         send: Send,
     ) -> None:
         patience, heartbeat = self._wire.patience, self._wire.heartbeat
-        if patience is None:
-            patience = self._settings.first_event_wait
-        first = await delivery.first(patience)
-        if first is not None and isinstance(first[0], Error):
-            account.meter.end = first[0]
-            await self._refusal(account, first[0], call.request, call)(scope, receive, send)
-            return
-        account.http_status = 200
+
+        def begin() -> Mapping[str, str]:
+            account.http_status = 200
+            delivery.begun = True
+            return self._reply_headers(call)
+
+        encoder = self._wire.encoder(call)
         response = CallStream(
-            delivery.frames(self._wire.encoder(call), first),
-            headers=self._reply_headers(call),
+            delivery.frames(encoder),
+            begin=begin,
+            opening=encoder.begin(),
+            patience=self._settings.first_event_wait if patience is None else patience,
             heartbeat=min(self._settings.heartbeat, heartbeat or self._settings.heartbeat),
             send_timeout=self._settings.send_timeout,
             drop=client.dismiss,
             finished=lambda: delivery.delivered,
         )
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except Refused as refused:
+            account.meter.end = refused.error
+            refusal = self._refusal(account, refused.error, call.request, call)
+            await refusal(scope, receive, send)
 
     async def _collect(
         self,
@@ -413,9 +419,9 @@ def log_row(row: UsageRow) -> None:
     )
 
 
-async def unless_gone(receive: Receive, step: Awaitable[T]) -> T:
+async def unless_gone(scope: Scope, receive: Receive, step: Awaitable[T]) -> T:
     """The result of `step`; cancels it and raises `ClientGone` when the client leaves before."""
-    async with Presence(receive):
+    async with Presence(scope, receive):
         return await step
 
 

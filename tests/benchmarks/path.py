@@ -9,7 +9,7 @@ from gateway.ports import Events
 from gateway.records import ApiKey, Call
 from gateway.request import ChatRequest
 from gateway.server.interceptors.meter import Meter
-from gateway.server.interceptors.notifications import show_tools
+from gateway.server.interceptors.notifications import ToolFilter
 from gateway.server.pipeline import Delivery, run
 
 HEAD = b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
@@ -66,12 +66,12 @@ class Replay:
 def deliver(received: Iterable[bytes]) -> bytes:
     """The same through everything that a call has on its way: seal, tools, meter, delivery."""
     made = call()
-    interceptors = (show_tools, Meter(lambda: 9).watch)
-    delivery = Delivery(run(made, Replay(received), interceptors), lambda error: None)
+    steps = (ToolFilter(made.detail), Meter(lambda: 9))
+    delivery = Delivery(run(made, Replay(received), steps), lambda error: None)
 
     async def gather() -> bytes:
         encoder = OpenAIChatWire().encoder(made)
-        return b"".join([frame async for frame in delivery.frames(encoder, None)])
+        return b"".join([frame async for frame in delivery.frames(encoder)])
 
     return _finish(gather())
 

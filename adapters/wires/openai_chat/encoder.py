@@ -25,6 +25,9 @@ from gateway.records import Call
 from gateway.sse import CLOSE, DONE, OPEN, dump, frame
 
 _REST = b',"finish_reason":null}]}'
+_AFTER = b"}" + _REST + CLOSE
+"""What follows the text of a delta."""
+_DELTAS = frozenset({Delta})
 
 
 class ChatEncoder(Encoder):
@@ -55,6 +58,12 @@ class ChatEncoder(Encoder):
     def encode(self, batch: Batch, /) -> bytes:
         if len(batch) == 1:
             return self._encode(batch[0])
+        head = self._text.get(0)
+        if head is not None and _DELTAS.issuperset(map(type, batch)):
+            # Pieces of one text that came together: their JSON, with the same bytes between any two.
+            texts = [e.text for e in batch if type(e) is Delta and not e.choice and not e.logprobs]
+            if len(texts) == len(batch):
+                return head + (_AFTER + head).join(map(dump, texts)) + _AFTER
         return b"".join([self._encode(event) for event in batch])
 
     def _encode(self, event: Event) -> bytes:
@@ -62,7 +71,7 @@ class ChatEncoder(Encoder):
             case Delta():
                 head = self._text.get(event.choice)
                 if head is not None and event.logprobs is None:
-                    return head + dump(event.text) + b"}" + _REST + CLOSE
+                    return head + dump(event.text) + _AFTER
                 return self._begin(event.choice) + self._first_or_scored(event)
             case ReasoningDelta():
                 return (
@@ -100,7 +109,7 @@ class ChatEncoder(Encoder):
 
     def _first_or_scored(self, event: Delta) -> bytes:
         if event.logprobs is None:
-            return self._text[event.choice] + dump(event.text) + b"}" + _REST + CLOSE
+            return self._text[event.choice] + dump(event.text) + _AFTER
         return self._delta(event.choice, {"content": event.text}, "content", event.logprobs)
 
     def _source(self, event: Citation) -> bytes:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -21,12 +20,13 @@ from gateway.events import (
     ToolCallStart,
     Usage,
 )
-from gateway.ports import Events
-from gateway.records import Call
+from gateway.ports import Batch
 from gateway.server import tokens
+from gateway.server.pipeline import Filter
 
 _LONGEST_TOKEN = 16
 """Bytes. Model servers send a token an event; a longer text is several, and counted."""
+_MOST_UNCOUNTED = 256
 
 
 @dataclass(slots=True)
@@ -46,8 +46,8 @@ class ToolUse:
     result: ToolCallResult
 
 
-class Meter:
-    """The account of one call while it runs. `watch` is its interceptor.
+class Meter(Filter):
+    """The account of one call while it runs.
 
     Counts do not depend on how bytes were cut: an event is an event, however many a read held.
     """
@@ -65,6 +65,9 @@ class Meter:
         """Estimated, for rounds that are over and reported nothing."""
         self._written = 0
         """Tokens of the round that runs, estimated."""
+        self._uncounted: list[str] = []
+        """Texts of more than a token. They are counted when somebody asks, and nobody does where the
+        provider reports its own count."""
         self._heard = 0
         """Tokens of its tools' results, which are part of the next round's prompt."""
         self.step: StepStart | None = None
@@ -79,24 +82,27 @@ class Meter:
         self._filled = False
         """Whether the usage in `end` is our estimate, since the engine told none."""
 
-    async def watch(self, call: Call, events: Events) -> Events:
-        async with aclosing(events):
-            async for batch in events:
-                for event in batch:
-                    read = _TEXTS.get(type(event))
-                    if read is not None:
-                        text = read(event)
-                        # Nearly all of them: what this asks is a tenth of what counting does.
-                        token = text.isascii() and len(text) <= _LONGEST_TOKEN
-                        self._written += len(text) > 0 if token else _count(text)
-                        if self.first_token is None:
-                            self.first_token = time.monotonic() - self._started
-                    else:
-                        self._note(event)
-                if isinstance(self.end, Complete) and self.end.usage is None:
-                    # Whoever asked for usage gets what the row says.
-                    batch = (*batch[:-1], self.close(self.end))
-                yield batch
+    def take(self, batch: Batch, /) -> Batch:
+        for event in batch:
+            if type(event) is Delta:
+                text = event.text
+            elif read := _TEXTS.get(type(event)):
+                text = read(event)
+            else:
+                self._note(event)
+                continue
+            # Nearly all of them: what this asks is a tenth of what counting does.
+            if len(text) <= _LONGEST_TOKEN and text.isascii():
+                if text:
+                    self._written += 1
+            else:
+                self._hear(text)
+            if self.first_token is None:
+                self.first_token = time.monotonic() - self._started
+        if isinstance(self.end, Complete) and self.end.usage is None:
+            # Whoever asked for usage gets what the row says.
+            return (*batch[:-1], self.close(self.end))
+        return batch
 
     def close(self, end: Complete) -> Complete:
         """The end with usage in it: what was reported, or else our estimate."""
@@ -110,7 +116,7 @@ class Meter:
         """Tokens so far, or in all once `end` is set."""
         if isinstance(self.end, Complete) and self.end.usage is not None:
             return self.end.usage, "estimated" if self._filled else "reported"
-        if self.step is None and not self._written:
+        if self.step is None and not self._written and not self._uncounted:
             return Usage(), "reported"
         total = self._reported + self._unreported + self._estimate()
         return total, "estimated" if isinstance(self.end, Complete) else "partial"
@@ -126,7 +132,17 @@ class Meter:
     def _estimate(self) -> Usage:
         if self._prompt is None:
             self._prompt = self._estimate_prompt()
+        self._count()
         return Usage(input_tokens=self._prompt + self._grown, output_tokens=self._written)
+
+    def _hear(self, text: str) -> None:
+        self._uncounted.append(text)
+        if len(self._uncounted) == _MOST_UNCOUNTED:
+            self._count()
+
+    def _count(self) -> None:
+        self._written += sum(map(_count, self._uncounted))
+        self._uncounted.clear()
 
     def _note(self, event: Event) -> None:
         match event:
@@ -160,6 +176,7 @@ class Meter:
         if following.spent == self._reported:
             self._unreported += self._estimate()
         self._reported = following.spent
+        self._count()
         self._grown += self._written + self._heard
         self._written = self._heard = 0
 

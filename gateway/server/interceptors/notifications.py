@@ -1,6 +1,5 @@
 """Which tool calls of ours a caller may see, and how much of them. How they look is the wire's."""
 
-from contextlib import aclosing
 from dataclasses import replace
 
 from gateway.events import (
@@ -11,9 +10,10 @@ from gateway.events import (
     ToolCallResult,
     ToolCallStart,
 )
-from gateway.ports import Batch, Events
-from gateway.records import Call, Detail
+from gateway.ports import Batch
+from gateway.records import Detail
 from gateway.secrets import conceal
+from gateway.server.pipeline import Filter
 
 LONGEST = 4096
 """Characters of arguments or of a result that are shown."""
@@ -23,27 +23,26 @@ _TOOL_EVENTS = frozenset(
 )
 
 
-async def show_tools(call: Call, events: Events) -> Events:
-    """Calls of the client's own tools pass untouched: they are its to run."""
-    ours: set[str] = set()
-    async with aclosing(events):
-        async for batch in events:
-            if len(batch) > 1 or type(batch[0]) in _TOOL_EVENTS:
-                batch = _filter(call.detail, batch, ours)
-                if not batch:
-                    continue
-            yield batch
+class ToolFilter(Filter):
+    """Shows the tool calls of one answer. Those of the client's own tools pass untouched: they are its
+    to run."""
 
+    def __init__(self, detail: Detail) -> None:
+        self._detail = detail
+        self._ours: set[str] = set()
+        """Ids of the calls that the client does not run, as they are announced."""
 
-def _filter(detail: Detail, batch: Batch, ours: set[str]) -> Batch:
-    shown = [
-        _show(detail, event, ours) if type(event) in _TOOL_EVENTS else event for event in batch
-    ]
-    return [event for event in shown if event is not None]
+    def take(self, batch: Batch, /) -> Batch:
+        if _TOOL_EVENTS.isdisjoint(map(type, batch)):
+            return batch
+        shown = [
+            _show(self._detail, event, self._ours) if type(event) in _TOOL_EVENTS else event
+            for event in batch
+        ]
+        return [event for event in shown if event is not None]
 
 
 def _show(detail: Detail, event: Event, ours: set[str]) -> Event | None:
-    """`ours`: ids of the calls that the client does not run, as they are announced."""
     if isinstance(event, ToolCallStart):
         if event.executor == "client":
             return event

@@ -27,7 +27,8 @@ from gateway.records import Document
 from gateway.request import ChatRequest, Message
 from gateway.server.answers import Answers
 from gateway.server.assembly import assemble
-from gateway.server.interceptors.notifications import show_tools
+from gateway.server.interceptors.notifications import ToolFilter
+from gateway.server.pipeline import sift
 from gateway.server.service import Service
 from gateway.server.settings import Settings
 from tests.samples import a_call, a_key, stream_of
@@ -107,7 +108,7 @@ async def _answer(service: Service, *told: Event, **body: Any) -> list[Event]:
     events: Events = stream_of([(event,) for event in told])
     call = a_call(request)
     if keeping is not None:
-        events = keeping.keep(call, show_tools(call, keeping.listen(call, events)))
+        events = keeping.keep(call, sift(keeping.listen(call, events), ToolFilter(call.detail)))
     return [event async for batch in events for event in batch]
 
 

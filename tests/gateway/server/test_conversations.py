@@ -623,9 +623,8 @@ async def test_one_that_is_overtaken_while_its_history_is_read_ends_at_once() ->
         async with kept.join("ada@example.com", request, thin=False) as turn:
             delivery = Delivery(stream_of([[Delta("Hi")]]), lambda error: None)
             turn.attach(delivery)
-            batch = await delivery.first(5)
-            await delivery.aclose()
-            return batch or ()
+            outcome = await delivery.collect()
+            return () if outcome.end is None else (outcome.end,)
 
     async def come_second() -> None:
         async with kept.join("ada@example.com", request, thin=False):

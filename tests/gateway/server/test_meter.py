@@ -22,7 +22,8 @@ from gateway.events import (
     Usage,
 )
 from gateway.server.interceptors.meter import Meter
-from tests.samples import a_call, drain, stream_of
+from gateway.server.pipeline import sift
+from tests.samples import drain, stream_of
 
 
 def _hundred() -> int:
@@ -36,7 +37,7 @@ async def _measure(
     meter = Meter(_hundred)
     edges = [0, *sorted(set(cuts)), len(events)]
     batches = [events[a:b] for a, b in pairwise(edges) if a < b]
-    return meter, await drain(meter.watch(a_call(), stream_of(batches)))
+    return meter, await drain(sift(stream_of(batches), meter))
 
 
 def _step(number: int, spent: Usage | None = None) -> StepStart:
@@ -232,7 +233,7 @@ async def test_an_answer_cut_anywhere_counts_what_was_delivered_and_no_more_than
         counts.append(meter.usage()[0])
     batches = [events[:delivered], events[delivered:emitted]]
     meter = Meter(_hundred)
-    stream = meter.watch(a_call(), stream_of([batch for batch in batches if batch]))
+    stream = sift(stream_of([batch for batch in batches if batch]), meter)
     async for _ in stream:
         pass
     usage, counted = meter.usage()
@@ -246,7 +247,7 @@ async def test_counts_only_grow_while_an_answer_streams(events: list[Event]) -> 
     """A checkpoint that is written later never says less."""
     seen = Usage()
     meter = Meter(_hundred)
-    async for _ in meter.watch(a_call(), stream_of([[event] for event in events[:-1]])):
+    async for _ in sift(stream_of([[event] for event in events[:-1]]), meter):
         usage, _ = meter.usage()
         assert usage.output_tokens >= seen.output_tokens
         assert usage.input_tokens >= seen.input_tokens

@@ -14,8 +14,9 @@ from gateway.events import (
 )
 from gateway.ports import Batch
 from gateway.records import Detail
-from gateway.server.interceptors.notifications import LONGEST, scrub, show_tools
-from tests.samples import a_call, drain, stream_of
+from gateway.server.interceptors.notifications import LONGEST, ToolFilter, scrub
+from gateway.server.pipeline import sift
+from tests.samples import drain, stream_of
 
 CLIENTS: list[Event] = [
     ToolCallStart("c", "locate", "client"),
@@ -39,7 +40,7 @@ END: list[Event] = [Complete()]
 
 
 async def _shown(detail: Detail, batches: Sequence[Batch]) -> list[Event]:
-    return await drain(show_tools(a_call(detail=detail), stream_of(batches)))
+    return await drain(sift(stream_of(batches), ToolFilter(detail)))
 
 
 @pytest.mark.parametrize(
@@ -83,8 +84,8 @@ async def test_each_level_shows_more(detail: Detail, seen: list[Event], together
 
 
 async def test_no_batch_is_empty_when_all_in_it_is_hidden() -> None:
-    call = a_call(detail=Detail.OFF)
-    batches = [batch async for batch in show_tools(call, stream_of([OURS, PROVIDERS, END]))]
+    shown = sift(stream_of([OURS, PROVIDERS, END]), ToolFilter(Detail.OFF))
+    batches = [batch async for batch in shown]
     assert batches == [END]
 
 

@@ -27,7 +27,7 @@ from gateway.events import (
 from gateway.ports import Batch, Encoder, Events
 from gateway.records import Call
 from gateway.request import ChatRequest
-from gateway.server.pipeline import Delivery, guard, run, seal
+from gateway.server.pipeline import Delivery, Filter, Refused, Step, guard, run, seal
 from tests.samples import a_call, drain, stream_of
 from tests.scripted_model import Part, ScriptedModel, until
 
@@ -192,6 +192,48 @@ async def test_the_first_interceptor_is_the_nearest_to_the_client() -> None:
     assert await drain(events) == [Delta("Hi21"), END]
 
 
+class _Mark(Filter):
+    """Appends to the text of each delta; hides an empty one."""
+
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+
+    def take(self, batch: Batch, /) -> Batch:
+        return [
+            Delta(event.text + self._mark) if isinstance(event, Delta) else event
+            for event in batch
+            if event != Delta("")
+        ]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([_Mark("1"), _Mark("2")], id="filters"),
+        pytest.param([_marking("1"), _Mark("2")], id="a filter within an interceptor"),
+        pytest.param([_Mark("1"), _marking("2")], id="a filter around an interceptor"),
+    ],
+)
+async def test_filters_stand_among_interceptors(steps: Sequence[Step]) -> None:
+    batches = [batch async for batch in run(a_call(), _Engine([HI], [Delta("")], [END]), steps)]
+    assert [event for batch in batches for event in batch if event != Delta("21")] == [
+        Delta("Hi21"),
+        END,
+    ]
+    assert all(batches)
+
+
+async def test_filters_see_the_end_that_a_failure_is() -> None:
+    class Last(Filter):
+        def take(self, batch: Batch, /) -> Batch:
+            seen.extend(batch)
+            return batch
+
+    seen: list[Event] = []
+    await drain(run(a_call(), _Engine([HI]), [Last()]))
+    assert seen == [HI, CUT]
+
+
 async def test_closing_the_outermost_closes_the_engine() -> None:
     engine = _Engine([HI], 60.0)
     events = run(a_call(), engine, [_marking("1"), _marking("2")])  # type: ignore[list-item]  # a generator function
@@ -234,10 +276,8 @@ STOPPING = ShuttingDown("Stopping.")
 
 async def test_frames_are_the_answers_bytes_to_its_end() -> None:
     delivery, model, errors = _delivery([HI], [StepStart(1, "m", "p")], [Delta("!"), END])
-    first = await delivery.first(5)
-    assert first == [HI]
     assert not delivery.delivered
-    frames = [frame async for frame in delivery.frames(_Encoder(), first)]
+    frames = [frame async for frame in delivery.frames(_Encoder())]
     assert frames == [b"Hi", b"!."]
     assert delivery.delivered
     assert (model.open, errors) == (0, [])
@@ -245,7 +285,7 @@ async def test_frames_are_the_answers_bytes_to_its_end() -> None:
 
 async def test_an_answer_is_delivered_only_when_its_last_frame_was_taken() -> None:
     delivery, model, _ = _delivery([HI, END])
-    frames = delivery.frames(_Encoder(), None)
+    frames = delivery.frames(_Encoder())
     assert await anext(frames) == b"Hi."
     assert not delivery.delivered
     await frames.aclose()
@@ -253,12 +293,21 @@ async def test_an_answer_is_delivered_only_when_its_last_frame_was_taken() -> No
     assert model.open == 0
 
 
-async def test_a_first_batch_that_is_late_is_not_lost() -> None:
-    go_on = asyncio.Event()
-    delivery, _, _ = _delivery(go_on, [HI], [END])
-    assert await delivery.first(0.02) is None
-    go_on.set()
-    assert [frame async for frame in delivery.frames(_Encoder(), None)] == [b"Hi", b"."]
+async def test_a_failure_before_anything_was_said_is_no_frame() -> None:
+    error = ProviderUnreachable("No connection.")
+    delivery, model, errors = _delivery(error)
+    with pytest.raises(Refused) as caught:
+        await anext(delivery.frames(_Encoder()))
+    assert caught.value.error == error.event()
+    assert (model.open, errors, delivery.delivered) == (0, [], False)
+
+
+async def test_a_failure_is_a_frame_once_the_client_was_told_of_an_answer() -> None:
+    error = ProviderUnreachable("No connection.")
+    delivery, model, errors = _delivery(error)
+    delivery.begun = True
+    assert [frame async for frame in delivery.frames(_Encoder())] == [b"!"]
+    assert (model.open, errors, delivery.delivered) == (0, [error.event()], True)
 
 
 async def test_an_error_is_told_to_whoever_keeps_the_account() -> None:
@@ -266,7 +315,7 @@ async def test_an_error_is_told_to_whoever_keeps_the_account() -> None:
     for stream in (True, False):
         delivery, _, errors = _delivery([HI], error)
         if stream:
-            assert [frame async for frame in delivery.frames(_Encoder(), None)] == [b"Hi", b"!"]
+            assert [frame async for frame in delivery.frames(_Encoder())] == [b"Hi", b"!"]
         else:
             assert (await delivery.collect()).end == error.event()
         assert errors == [error.event()]
@@ -286,34 +335,26 @@ async def test_an_interruption_before_anything_was_asked_for_is_told_at_once() -
     delivery, model, _ = _delivery(60.0)
     delivery.interrupt(STOPPING)
     async with asyncio.timeout(5):
-        assert await delivery.first(60) == (STOPPING.event(),)
+        assert (await delivery.collect()).end == STOPPING.event()
         await delivery.aclose()
     assert model.open == 0
 
 
 async def test_an_interruption_ends_the_wait_for_the_first_batch() -> None:
     delivery, model, _ = _delivery(60.0)
-    task = asyncio.create_task(delivery.first(60))
+    frames = delivery.frames(_Encoder())
+    task = asyncio.create_task(anext(frames))  # type: ignore[arg-type]  # typeshed: any awaitable
     await until(lambda: model.open == 1)
     delivery.interrupt(STOPPING)
-    assert await task == (STOPPING.event(),)
-    await delivery.aclose()
+    with pytest.raises(Refused):
+        await task
     assert model.open == 0
     assert task.cancelling() == 0
 
 
-async def test_an_interruption_between_the_first_batch_and_the_frames_is_told() -> None:
-    delivery, model, errors = _delivery([HI], 60.0)
-    first = await delivery.first(5)
-    delivery.interrupt(STOPPING)
-    assert [frame async for frame in delivery.frames(_Encoder(), first)] == [b"Hi", b"!"]
-    assert errors == [STOPPING.event()]
-    assert model.open == 0
-
-
 async def test_an_interruption_while_frames_wait_for_the_engine_is_told_at_once() -> None:
     delivery, model, errors = _delivery([HI], 60.0)
-    frames = delivery.frames(_Encoder(), None)
+    frames = delivery.frames(_Encoder())
     assert await anext(frames) == b"Hi"
     asyncio.get_running_loop().call_later(0.02, delivery.interrupt, STOPPING)
     async with asyncio.timeout(5):
@@ -325,10 +366,10 @@ async def test_an_interruption_while_frames_wait_for_the_engine_is_told_at_once(
 
 async def test_an_interruption_while_the_late_first_batch_is_waited_for_is_told() -> None:
     delivery, model, errors = _delivery(60.0)
-    assert await delivery.first(0.02) is None
+    delivery.begun = True
     asyncio.get_running_loop().call_later(0.02, delivery.interrupt, STOPPING)
     async with asyncio.timeout(5):
-        assert [frame async for frame in delivery.frames(_Encoder(), None)] == [b"!"]
+        assert [frame async for frame in delivery.frames(_Encoder())] == [b"!"]
     assert errors == [STOPPING.event()]
     await delivery.aclose()
     assert model.open == 0
@@ -336,7 +377,7 @@ async def test_an_interruption_while_the_late_first_batch_is_waited_for_is_told(
 
 async def test_an_interruption_while_a_client_reads_is_told_after_that() -> None:
     delivery, model, errors = _delivery([HI], [Delta(" you")], [END])
-    frames = delivery.frames(_Encoder(), None)
+    frames = delivery.frames(_Encoder())
     assert await anext(frames) == b"Hi"
     delivery.interrupt(STOPPING)
     assert [frame async for frame in frames] == [b"!"]
@@ -386,11 +427,11 @@ async def test_cancellation_from_outside_is_not_taken_for_an_interruption(
     assert model.open == 0
 
 
-@pytest.mark.parametrize("wait", [0.02, 5])
-async def test_closing_stops_the_engine_wherever_it_is(wait: float) -> None:
-    delivery, model, _ = _delivery(60.0) if wait < 1 else _delivery([HI], 60.0)
-    await delivery.first(wait)
-    await delivery.aclose()
+async def test_closing_stops_the_engine() -> None:
+    delivery, model, _ = _delivery([HI], 60.0)
+    frames = delivery.frames(_Encoder())
+    assert await anext(frames) == b"Hi"
+    await frames.aclose()
     assert model.open == 0
     await delivery.aclose()
 

@@ -22,10 +22,15 @@ class Server:
         self.reads.set()
         self.gone = asyncio.Event()
         self.aborted = False
+        self.begun = 0
 
     @property
     def scope(self) -> Scope:
         return {"type": "http", "method": "POST", "extensions": {ABORT: {"call": self.abort}}}
+
+    def begin(self) -> dict[str, str]:
+        self.begun += 1
+        return {"x-request-id": "r"}
 
     def abort(self) -> None:
         self.aborted = True
@@ -52,6 +57,8 @@ class Server:
         self,
         frames: AsyncGenerator[bytes, None],
         *,
+        opening: bytes = b"",
+        patience: float = 60,
         heartbeat: float = 60,
         send_timeout: float = 60,
         on_disconnect: Callable[[], None] = lambda: None,
@@ -60,10 +67,12 @@ class Server:
         others = asyncio.all_tasks()
         async with asyncio.timeout(20):
             try:
-                async with Presence(self.receive, on_disconnect) as client:
+                async with Presence(self.scope, self.receive, on_disconnect) as client:
                     response = CallStream(
                         frames,
-                        headers={"x-request-id": "r"},
+                        begin=self.begin,
+                        opening=opening,
+                        patience=patience,
                         heartbeat=heartbeat,
                         send_timeout=send_timeout,
                         drop=client.dismiss,
