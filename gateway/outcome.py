@@ -63,8 +63,12 @@ class Outcome:
 
     def feed(self, batch: Sequence[Event]) -> None:
         self.story.extend(batch)
+        text = self.choices[0].text
         for event in batch:
-            self._take(event)
+            if type(event) is Delta and not event.choice and event.logprobs is None:
+                text.append(event.text)
+            else:
+                self._take(event)
 
     def _choice(self, index: int) -> Choice:
         while len(self.choices) <= index:

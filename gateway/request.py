@@ -85,6 +85,8 @@ def plain(request: ChatRequest) -> ChatRequest:
         tools = [_without(tool, NATIVE) for tool in tools]
     if NATIVE in options:
         options = _without(options, NATIVE)
+    if messages is request.messages and tools is request.tools and options is request.options:
+        return request
     return replace(request, messages=messages, tools=tools, options=options)
 
 

@@ -6,7 +6,8 @@ missing `[DONE]`, and a JSON body where a stream was asked for.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 from uuid import uuid4
@@ -43,7 +44,7 @@ _EMPTY: _Object = {}
 # The inside of a JSON string, from its first quotation mark to the one that ends it.
 _STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _STRINGS = frozenset({str})
-_MOST_CASTS = 3  # in vain: some servers change more than the text in every chunk
+_MOST_CASTS = 4  # in vain: some servers change more than the text in every chunk
 
 _REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -216,21 +217,8 @@ class ChunkReader:
         except EventTooLarge:
             self._malformed("an event that is too large")
             return events
-        mould = self._mould
-        if (
-            len(told) == 1
-            and mould
-            and told[0].startswith(mould.head)
-            and told[0].endswith(mould.tail)
-        ):
-            # Nearly all reads of a model that writes: one event, and none of what several take.
-            try:
-                text: str = orjson.loads(told[0][mould.start : mould.end])
-            except orjson.JSONDecodeError:
-                pass  # not one string: there is more in this chunk than text
-            else:
-                self._casts = 0
-                return [Delta(text, mould.choice)] if text else events
+        if len(told) == 1 and (said := self._take_text(told[0])) is not None:
+            return said
         alike: list[bytes] = []
         """Events in a row that differ in their text only."""
         for event in told:
@@ -252,16 +240,31 @@ class ChunkReader:
             self._take_alike(alike, events)
         return events
 
+    def _take_text(self, event: bytes) -> list[Event] | None:
+        """Nearly all reads of a model that writes hold one event with text and nothing else. None for
+        another one."""
+        mould = self._mould
+        if mould is None or not (event.startswith(mould.head) and event.endswith(mould.tail)):
+            return None
+        try:
+            text: str = orjson.loads(event[mould.start : mould.end])
+        except orjson.JSONDecodeError:
+            return None  # not one string: there is more in this chunk than text
+        self._casts = 0
+        return [Delta(text, mould.choice)] if text else []
+
     def _take_alike(self, alike: list[bytes], events: list[Event]) -> None:
         """Their texts, decoded together."""
         mould = self._mould
         assert mould is not None
         start, end = mould.start, mould.end
-        try:
-            texts = orjson.loads(b"[%b]" % b",".join([event[start:end] for event in alike]))
-        except orjson.JSONDecodeError:
-            texts = []
-        # A string that is not one, but the end of it and further fields, makes more of them or none.
+        strings = b",".join([event[start:end] for event in alike])
+        texts: Sequence[str] = ()
+        # What is no string, but the end of one and further fields, makes more of them, or none: unless
+        # its own end is escaped and joins it to the next.
+        if b'\\",' not in strings:
+            with suppress(orjson.JSONDecodeError):
+                texts = orjson.loads(b"[%b]" % strings)
         if len(texts) == len(alike) and _STRINGS.issuperset(map(type, texts)):
             events += [Delta(text, mould.choice) for text in texts if text]
             self._casts = 0
@@ -274,7 +277,8 @@ class ChunkReader:
     def _cast_mould(self, event: bytes, said: Event) -> None:
         if isinstance(said, Delta):
             self._casts += 1
-            self._mould = _cast(event, said.text) or self._mould
+            if self._casts > 1:  # the first text may be the only one
+                self._mould = _cast(event, said.text) or self._mould
 
     def finish(self, framed: bool) -> list[Event]:
         """The last events, when the body has ended.

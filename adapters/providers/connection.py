@@ -38,7 +38,8 @@ class Answer(Protocol):
     status: int
 
     @property
-    def headers(self) -> httpx2.Headers: ...
+    def headers(self) -> Mapping[str, str]:
+        """By their names in small letters."""
 
     async def read(self) -> bytes:
         """What has come since, at least a byte; nothing at the end."""
@@ -65,7 +66,7 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self) -> None:
         self.status = 0
         self._pairs: list[tuple[bytes, bytes]] = []
-        self._headers: httpx2.Headers | None = None
+        self._headers: dict[str, str] | None = None
         self._head_size = 0
         self._pieces: list[bytes] = []
         self._held = 0
@@ -78,9 +79,13 @@ class Connection(asyncio.BufferedProtocol):
         return self._lost is None and not self._transport.is_closing()
 
     @property
-    def headers(self) -> httpx2.Headers:
+    def headers(self) -> Mapping[str, str]:
         if self._headers is None:
-            self._headers = httpx2.Headers(self._pairs)
+            self._headers = {}
+            for raw_name, raw_value in self._pairs:
+                name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+                before = self._headers.get(name)
+                self._headers[name] = value if before is None else f"{before}, {value}"
         return self._headers
 
     async def ask(self, head: bytes, body: bytes) -> None:

@@ -1,7 +1,7 @@
 """Answers that need more than to be read: compressed ones, and those that came through an SDK."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 
 import httpx2
@@ -17,7 +17,7 @@ class Decoded:
 
     def __init__(self, response: httpx2.Response) -> None:
         self.status = response.status_code
-        self.headers = response.headers
+        self.headers: Mapping[str, str] = response.headers
         self._response = response
         self._reads = response.aiter_bytes()
 

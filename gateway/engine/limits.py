@@ -68,7 +68,7 @@ class _Watch:
         return self._loop.call_at(min(due, self._loop.time() + self._limits.idle), self._look)
 
     def wait(self) -> None:
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)  # without it, a system call in Python 3.11
         self._since = self._loop.time()
 
     def got(self) -> None:

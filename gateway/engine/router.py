@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gateway.engine.breaker import Breaker, BreakerRules
 from gateway.engine.limits import TimeLimits
 from gateway.engine.tools.tool import Source, Tool
 from gateway.errors import UnknownModel
+from gateway.frozen import frozen
 from gateway.ports import Engine, Provider
 from gateway.records import Dialect
 from gateway.request import ChatRequest
@@ -17,7 +18,7 @@ LENGTHS = frozenset({"max_tokens", "max_completion_tokens"})
 """Two words for the same option, old and new."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Upstream:
     """A provider with the rules for asking it."""
 
@@ -33,7 +34,7 @@ class Upstream:
     """The same, as far as they have any at the time."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen()
 class Target:
     """One model of one provider."""
 
@@ -42,7 +43,7 @@ class Target:
     breaker: Breaker | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen(kw_only=True)
 class Route:
     """What a model's name stands for: targets in order of preference and tools, or an engine."""
 

@@ -1,7 +1,6 @@
 """The usage row of one call, from its opening to its settlement."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from gateway.events import Complete, Error, Usage
@@ -46,11 +45,10 @@ class Account:
 
     def settle(self) -> UsageRow:
         """Hand the final row to the ledger. Further calls change nothing."""
-        row = self._state(self._status())
         if not self.settled:
             self.settled = True
-            self._ledger.settle(row)
-            self._row = row
+            self._row = self._state(self._status())
+            self._ledger.settle(self._row)
         return self._row
 
     def _status(self) -> RowStatus:
@@ -76,10 +74,17 @@ class Account:
                 for line in meter.story
                 if isinstance(line, ToolUse)
             )
-        return replace(
-            self._row,
-            provider=step.provider if step else self._row.provider,
-            upstream_model=step.model if step else self._row.upstream_model,
+        row = self._row
+        return UsageRow(  # and not `replace`, which takes three times as long
+            id=row.id,
+            started_at=row.started_at,
+            key_id=row.key_id,
+            email=row.email,
+            type=row.type,
+            model=row.model,
+            stream=row.stream,
+            provider=step.provider if step else row.provider,
+            upstream_model=step.model if step else row.upstream_model,
             usage=usage,
             counted=counted,
             cost_nanos=cost,
@@ -91,7 +96,7 @@ class Account:
             http_status=self._http_status(end),
             finish_reason=end.finish_reason if isinstance(end, Complete) else None,
             error_code=(end.code or end.type) if isinstance(end, Error) else None,
-            attributes={**self._row.attributes, **self._attempts(end), **self._source(cost)},
+            attributes={**row.attributes, **self._attempts(end), **self._source(cost)},
             receipt=() if status == "open" else self._receipt(usage),
         )
 

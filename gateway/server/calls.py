@@ -4,8 +4,6 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from gateway.errors import GatewayError, ShuttingDown
@@ -18,11 +16,31 @@ CHECKPOINT = 2.0
 """Seconds. What a killed process loses of a row's token counts, at most."""
 
 
+class _Randomness:
+    """Random bytes, drawn for 400 ids at once: a system call for each id let another thread run, which
+    took 9 % of a request's time under load."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        # The child of a fork must not go on with what its parent uses as well.
+        os.register_at_fork(after_in_child=self._parts.clear)
+
+    def ten(self) -> bytes:
+        try:
+            return self._parts.pop()  # atomic: no two threads get the same
+        except IndexError:
+            drawn = os.urandom(4000)
+            self._parts.extend(drawn[at : at + 10] for at in range(10, 4000, 10))
+            return drawn[:10]
+
+
+_random = _Randomness()
+
+
 def new_id() -> str:
     """A UUIDv7 (RFC 9562 §5.7): ids sort by time, as rows do."""
-    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
+    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(_random.ten())
+    value = value & ~(0xF << 76 | 0x3 << 62) | (0x7 << 76 | 0x2 << 62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -31,6 +49,18 @@ def new_id() -> str:
 class LiveCall:
     account: Account
     delivery: Delivery
+
+
+@dataclass(slots=True)
+class _Tracked:
+    calls: "Calls"
+    call: LiveCall
+
+    def __enter__(self) -> None:
+        self.calls.enter(self.call)
+
+    def __exit__(self, *error: object) -> None:
+        self.calls.leave(self.call)
 
 
 class Calls:
@@ -47,20 +77,21 @@ class Calls:
     def __len__(self) -> int:
         return len(self._live)
 
-    @contextmanager
-    def track(self, call: LiveCall) -> Iterator[None]:
-        """Settles the row on the way out, whatever the way. Does not wait for anything."""
+    def track(self, call: LiveCall) -> "_Tracked":
+        """A block that settles the row on the way out, whatever the way. Does not wait for anything."""
+        return _Tracked(self, call)
+
+    def enter(self, call: LiveCall) -> None:
         self._live.add(call)
         self._empty.clear()
         if self._end is not None:
             call.delivery.interrupt(self._end)
-        try:
-            yield
-        finally:
-            self._live.discard(call)
-            if not self._live:
-                self._empty.set()
-            call.account.settle()
+
+    def leave(self, call: LiveCall) -> None:
+        self._live.discard(call)
+        if not self._live:
+            self._empty.set()
+        call.account.settle()
 
     async def checkpoint(self) -> None:
         """Runs for ever: hands to the ledger what open rows count so far."""

@@ -32,6 +32,8 @@ KIND = "conversation"
 
 _HEADERS = ("x-conversation-id", "x-chat-id", "x-session-id")
 _FIELDS = ("conversation_id", "session_id", "chat_id")
+_NAMING = frozenset({*_FIELDS, "metadata"})
+"""Options in which it may be named."""
 _LONGEST = 256
 _MOST = 2000
 """Messages and answers that are kept of a conversation."""
@@ -58,7 +60,8 @@ def identify(
 ) -> ChatRequest:
     """The request with the name of its conversation, the first that is found: in the headers, in the
     body, in what the wire understood. Raises `InvalidRequest` for a name that cannot be one."""
-    request = replace(request, options=_without_names(request.options))
+    if not request.options.keys().isdisjoint(_NAMING):
+        request = replace(request, options=_without_names(request.options))
     if request.task is not None:
         return request
     name = _named(headers, body) or request.conversation

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -17,6 +17,7 @@ from gateway.request import ChatRequest
 from gateway.server import body, tokens
 from gateway.server.answers import Answers
 from gateway.server.auth import authenticate
+from gateway.server.headers import read_headers
 from gateway.server.operations import Operation
 from gateway.server.routes import failure, json_response, unless_gone
 from gateway.server.service import Service
@@ -44,7 +45,7 @@ class CountEndpoint:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
+        headers = read_headers(scope)
         try:
             if self._service.calls.draining:
                 raise ShuttingDown("The server is shutting down. Try again.")
@@ -58,7 +59,7 @@ class CountEndpoint:
         await response(scope, receive, send)
 
     async def _answer(
-        self, headers: Headers, key: ApiKey, scope: Scope, receive: Receive
+        self, headers: Mapping[str, str], key: ApiKey, scope: Scope, receive: Receive
     ) -> Response:
         settings = self._service.settings
         body.check_encoding(headers.get("content-encoding"))

@@ -47,11 +47,13 @@ def choose(
 
 def recognise(headers: Mapping[str, str]) -> Dialect | None:
     """What a client needs, told by the headers that it sends anyway."""
-    if any(name.startswith("x-openwebui-") for name in headers):
+    if "x-openwebui-" in "\n".join(headers):
         return Dialect.OPENWEBUI
     last = _WRAPPING.get(headers.get("x-stainless-lang", ""))
+    if last is None:
+        return None
     version = _version(headers.get("x-stainless-package-version", ""))
-    if last is not None and version is not None and version <= last:
+    if version is not None and version <= last:
         return Dialect.INLINE
     return None
 

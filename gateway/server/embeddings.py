@@ -11,7 +11,6 @@ from functools import partial
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -33,6 +32,7 @@ from gateway.server import body, logs, tokens
 from gateway.server.account import Account
 from gateway.server.auth import authenticate
 from gateway.server.calls import new_id
+from gateway.server.headers import read_headers
 from gateway.server.interceptors.meter import Meter
 from gateway.server.operations import Operation, listing
 from gateway.server.routes import failure, log_row, plain_failure, unless_gone
@@ -72,7 +72,7 @@ class EmbeddingEndpoint:
         return Operation(summary="Texts to vectors", request=_request_schema(), answer=_ANSWER)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
+        headers = read_headers(scope)
         try:
             if self._service.calls.draining:
                 raise ShuttingDown("The server is shutting down. Try again.")
@@ -88,7 +88,7 @@ class EmbeddingEndpoint:
         self,
         key: ApiKey,
         request_id: str,
-        headers: Headers,
+        headers: Mapping[str, str],
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -152,7 +152,7 @@ class EmbeddingEndpoint:
             log_row(account.settle())
         await response(scope, receive, send)
 
-    async def _read(self, receive: Receive, headers: Headers) -> EmbeddingRequest:
+    async def _read(self, receive: Receive, headers: Mapping[str, str]) -> EmbeddingRequest:
         body.check_encoding(headers.get("content-encoding"))
         data = await body.read(
             receive,

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TypedDict, TypeVar
 from urllib.parse import quote
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -36,6 +35,7 @@ from gateway.server.answers import Answers
 from gateway.server.auth import authenticate
 from gateway.server.calls import LiveCall, new_id
 from gateway.server.conversations import Conversations, Turn
+from gateway.server.headers import read_headers
 from gateway.server.interceptors.meter import Meter
 from gateway.server.interceptors.notifications import ToolFilter
 from gateway.server.operations import Operation, listing, operation, thing
@@ -75,7 +75,7 @@ class CallEndpoint:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
+        headers = read_headers(scope)
         try:
             if self._service.calls.draining:
                 raise ShuttingDown("The server is shutting down. Try again.")
@@ -105,7 +105,7 @@ class _Exchange:
         service: Service,
         key: ApiKey,
         request_id: str,
-        headers: Headers,
+        headers: Mapping[str, str],
         guests: Sequence[Wire],
     ) -> None:
         self._wire = wire

@@ -127,9 +127,29 @@ def test_a_form_that_recurs_keeps_its_meaning(form: bytes) -> None:
 def test_the_short_way_is_taken(more: bytes) -> None:
     tail = TAIL[:1] + more + TAIL[1:] + b"\n\n"
     reader = ChunkReader("up")
-    reader.feed(HEAD + b"a" + tail)
+    for _ in range(2):
+        reader.feed(HEAD + b"a" + tail)
     with patch.object(ChunkReader, "_take_event", side_effect=AssertionError("the long way")):
+        assert reader.feed(HEAD + b"b" + tail) == [Delta("b")]
         assert reader.feed((HEAD + b"b" + tail) * 2) == [Delta("b"), Delta("b")]
+
+
+@pytest.mark.parametrize(
+    "insides",
+    [
+        pytest.param([b'a","b', b"c"], id="two strings in one"),
+        pytest.param([b'a","finish_reason":"stop', b"c"], id="a field more"),
+        pytest.param([b"a\\", b"c"], id="an end that is escaped"),
+        pytest.param([b"a\\", b',"c'], id="an end that is escaped, and a beginning that mends it"),
+        pytest.param([b'a",["', b'"],"c'], id="lists across events"),
+        pytest.param([b"a", b"\\ud83d", b"c"], id="half of a character"),
+    ],
+)
+def test_texts_are_read_together_only_where_each_is_one(insides: list[bytes]) -> None:
+    events = [HEAD + inside + TAIL for inside in (b"1", b"2", *insides, b"3")]
+    body = b"".join(event + b"\n\n" for event in [*events, STOP, DONE])
+    together = outcome(body, [], casts=4)
+    assert together == outcome(body, [], casts=0)
 
 
 def test_no_more_moulds_are_cast_where_they_are_of_no_use() -> None:
