@@ -17,8 +17,8 @@ CHECKPOINT = 2.0
 
 
 class _Randomness:
-    """Random bytes, drawn for 400 ids at once: a system call for each id let another thread run, which
-    took 9 % of a request's time under load."""
+    """Random bytes, drawn for 400 ids at once: each system call lets another thread take the interpreter
+    from the event loop."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
