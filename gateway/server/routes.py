@@ -54,6 +54,10 @@ _PLAIN = "".join(map(chr, range(0x20, 0x7F)))
 """What a header may hold as it is."""
 
 
+_NOT_UNDERSTOOD = ChatRequest(model="", messages=())
+"""Stands for a request that is none, in its row."""
+
+
 class CallEndpoint:
     """Serves calls in one wire's format, from the key to the settled row. An ASGI app."""
 
@@ -120,7 +124,7 @@ class _Exchange:
         self._started = time.monotonic()
         self._content: Mapping[str, object] = {}
         self._answers = Answers(wire, service, key)
-        self._request = ChatRequest(model="", messages=())
+        self._request = _NOT_UNDERSTOOD
         """As the engine gets it, once that is known."""
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,7 +144,7 @@ class _Exchange:
             return
         except GatewayError as error:
             problem = error
-        request = self._request = parsed or ChatRequest(model="", messages=())
+        request = self._request = parsed or _NOT_UNDERSTOOD
         account = Account(
             self._row(request),
             Meter(lambda: tokens.estimate(self._request)),
@@ -218,8 +222,8 @@ class _Exchange:
         for guest in self._guests:
             if guest.claims(self._content, self._key):
                 self._wire = guest
+                self._answers = Answers(guest, self._service, self._key)
                 break
-        self._answers = Answers(self._wire, self._service, self._key)
         self._content = await self._answers.dereference(self._content)
         return self._wire.parse(self._content, len(data))
 
