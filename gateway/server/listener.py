@@ -13,6 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.server import logs
 from gateway.server.peers import give_up
 from gateway.server.presence import DEPARTURE
 from gateway.server.service import Service
@@ -186,3 +187,4 @@ class GatewayServer(uvicorn.Server):
         await super().shutdown(sockets)
         if self._watch is not None:
             self._watch.cancel()
+        logs.flush()  # uvicorn lets the signal that stopped it end the process

@@ -32,8 +32,11 @@ def serve_dev(settings: Settings) -> None:
 
 
 def _run(settings: Settings, *, first_key: bool) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, first_key=first_key))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings, first_key=first_key))
+    finally:
+        logs.flush()  # before the operator is told of an error
 
 
 async def _serve(settings: Settings, *, first_key: bool) -> None:

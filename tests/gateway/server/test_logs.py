@@ -1,13 +1,16 @@
 import logging
+import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import TextIO
 
 import orjson
 import pytest
 
 from gateway.secrets import conceal
 from gateway.server import logs
-from gateway.server.logs import JsonFormatter, TextFormatter
+from gateway.server.logs import JsonFormatter, Lines, TextFormatter
 
 KEY = "sk-Ab3dEf6hIj9k"
 
@@ -116,12 +119,86 @@ def test_text_for_people_shows_a_traceback_below() -> None:
 
 
 @pytest.fixture
+def pipe() -> Iterator[tuple[TextIO, TextIO]]:
+    reading, writing = os.pipe()
+    with open(reading) as reader, open(writing, "w") as writer:
+        yield reader, writer
+
+
+def _lines(stream: TextIO) -> Lines:
+    lines = Lines(stream)
+    lines.setFormatter(logging.Formatter("%(message)s"))
+    return lines
+
+
+def test_lines_come_out_in_order_and_all_of_them(pipe: tuple[TextIO, TextIO]) -> None:
+    reader, writer = pipe
+    lines = _lines(writer)
+    for number in range(1000):
+        lines.handle(_record("%d", number))
+    lines.flush()
+    assert [reader.readline() for _ in range(1000)] == [f"{n}\n" for n in range(1000)]
+    lines.handle(_record("the last"))
+    lines.close()
+    assert reader.readline() == "the last\n"
+
+
+def test_a_line_needs_no_flush(pipe: tuple[TextIO, TextIO]) -> None:
+    reader, writer = pipe
+    lines = _lines(writer)
+    lines.handle(_record("alone"))
+    assert reader.readline() == "alone\n"
+    lines.close()
+
+
+def test_what_is_said_after_the_end_is_written_at_once(pipe: tuple[TextIO, TextIO]) -> None:
+    reader, writer = pipe
+    lines = _lines(writer)
+    lines.close()
+    lines.handle(_record("late"))
+    assert reader.readline() == "late\n"
+
+
+def test_a_reader_that_stands_still_stops_nobody_and_is_told_what_it_missed(
+    pipe: tuple[TextIO, TextIO],
+) -> None:
+    reader, writer = pipe
+    lines = _lines(writer)
+    line = "x" * 1023
+    for _ in range(3 * 4096):  # 12 MB, of which 4 may wait
+        lines.handle(_record(line))
+    lines.handle(_record("one that fits no more" + line))
+    seen = 0
+    while (read := reader.readline()) == f"{line}\n":
+        seen += 1
+    assert 4000 < seen < 3 * 4096
+    assert read == f"{3 * 4096 + 1 - seen} lines were dropped: nobody read standard error\n"
+    lines.handle(_record("again"))
+    assert reader.readline() == "again\n"
+    lines.close()
+
+
+def test_a_stream_that_is_gone_fails_nobody(pipe: tuple[TextIO, TextIO]) -> None:
+    reader, writer = pipe
+    reader.close()
+    lines = _lines(writer)
+    lines.handle(_record("unheard"))
+    lines.close()
+    with suppress(BrokenPipeError):
+        writer.close()
+
+
+@pytest.fixture
 def _restored() -> Iterator[None]:
     names = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "openai", "anthropic", "asyncio")
     names += ("httpx2", "httpcore2", "sse_starlette", "aiohttp")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.level, logger.handlers[:], logger.propagate) for logger in loggers]
+    root = logging.getLogger().handlers[:]
     yield
+    for handler in logging.getLogger().handlers:
+        if handler not in root:
+            handler.close()
     for logger, (level, handlers, propagate) in zip(loggers, before, strict=True):
         logger.setLevel(level)
         logger.handlers[:] = handlers
@@ -141,6 +218,7 @@ def test_sdks_never_write_what_they_send(level: str, capsys: pytest.CaptureFixtu
     ):
         logging.getLogger(name).debug("the prompt")
     logging.getLogger("gateway.anything").error("ours")
+    logs.flush()
     lines = capsys.readouterr().err.splitlines()
     assert [orjson.loads(line)["message"] for line in lines] == ["ours"]
 
@@ -149,5 +227,6 @@ def test_sdks_never_write_what_they_send(level: str, capsys: pytest.CaptureFixtu
 def test_lines_of_the_server_look_like_ours(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     logging.getLogger("uvicorn.error").warning("odd")
+    logs.flush()
     line = orjson.loads(capsys.readouterr().err)
     assert (line["logger"], line["message"]) == ("uvicorn.error", "odd")

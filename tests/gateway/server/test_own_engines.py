@@ -11,6 +11,7 @@ import pytest
 
 from gateway.server.assembly import assemble
 from gateway.server.settings import Settings, SettingsError
+from tests.scripted_model import until
 from tests.servers.gateway import Gateway
 
 ENGINE = '''
@@ -233,7 +234,9 @@ def test_an_error_of_an_engine_keeps_its_status(client: openai.OpenAI) -> None:
     assert caught.value.response.headers["retry-after"] == "7"
 
 
-def test_a_fault_of_an_engine_ends_the_stream_and_is_not_shown(gateway: Gateway, key: str) -> None:
+async def test_a_fault_of_an_engine_ends_the_stream_and_is_not_shown(
+    gateway: Gateway, key: str
+) -> None:
     body = {"model": "clerk", "stream": True, "messages": _question("fail")}
     with gateway.client(key) as http:
         text = http.post("/v1/chat/completions", json=body).text
@@ -242,7 +245,7 @@ def test_a_fault_of_an_engine_ends_the_stream_and_is_not_shown(gateway: Gateway,
     assert "[DONE]" not in text
     told = re.findall(r"^event: tool_notification\ndata: (.*)$", text, re.MULTILINE)
     assert [json.loads(line)["status"] for line in told] == ["started", "cancelled"]
-    assert any("secret of the clerk" in line for line in gateway.log)
+    await until(lambda: any("secret of the clerk" in line for line in gateway.log))
 
 
 def test_whoever_leaves_stops_the_engine(

@@ -8,6 +8,7 @@ import httpx2
 import orjson
 import pytest
 
+from tests.scripted_model import until
 from tests.servers.dialogue import body, config, piece, story, usage
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
@@ -486,7 +487,9 @@ async def test_each_call_is_one_line_of_log_without_words_of_it(
 ) -> None:
     response = await client.post(CHAT, content=body("A secret question"))
     await row(client, response)
-    lines = [line for line in gateway.log if response.headers["x-request-id"] in line]
+    request_id = response.headers["x-request-id"]
+    await until(lambda: any(request_id in line for line in gateway.log))
+    lines = [line for line in gateway.log if request_id in line]
     assert len(lines) == 1
     line = orjson.loads(lines[0])
     assert (line["message"], line["model"], line["tokens_out"]) == ("call ok", "up/m", 2)
