@@ -7,15 +7,15 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, case, func, insert, select, update
 
 from gateway.records import UsageRow
-from keys.columns import Values, usage_row, usage_values, whole
+from keys.columns import IDENTITY, STATE, state_values, usage_row, whole
+from keys.prepared import Converter, Prepared, Row, converter
 from keys.schema import OPEN, api_keys, usage_rows
 
-# A row keeps what it was opened with: whose it is, and where it stands in the order of rows.
-_IDENTITY = ("id", "started_at", "key_id", "email")
-
-_INSERT = insert(usage_rows)
-_UPDATE = update(usage_rows).where(usage_rows.c.id == bindparam("row_id"), OPEN)
-_COUNT = (
+_INSERT = Prepared(insert(usage_rows), (*STATE, *IDENTITY))
+_UPDATE = Prepared(
+    update(usage_rows).where(usage_rows.c.id == bindparam("row_id"), OPEN), (*STATE, "row_id")
+)
+_COUNT = Prepared(
     update(api_keys)
     .where(api_keys.c.id == bindparam("key_id"))
     .values(
@@ -23,21 +23,23 @@ _COUNT = (
         tokens=api_keys.c.tokens + bindparam("more_tokens"),
         last_used_at=case(
             (api_keys.c.last_used_at > bindparam("used_at"), api_keys.c.last_used_at),
-            else_=bindparam("used_at", type_=api_keys.c.last_used_at.type),
+            else_=bindparam("used_at"),
         ),
-    )
+    ),
+    ("key_id", "more_requests", "more_tokens", "used_at"),
 )
 _LAST_REVISION = select(func.max(usage_rows.c.revision)).where(usage_rows.c.revision.is_not(None))
 
 
 def open_rows(connection: Connection, rows: Sequence[UsageRow]) -> None:
     """Raises `IntegrityError` if one of the ids was used before."""
-    connection.execute(_INSERT, [_opened(row) for row in rows])
+    instant = converter(usage_rows.c.started_at.type, connection.dialect)
+    _INSERT.execute(connection, [_whole_row(row, "open", None, instant) for row in rows])
 
 
 def checkpoint_rows(connection: Connection, rows: Sequence[UsageRow]) -> None:
     """Keeps what open rows count so far; settled and unknown ones stay as they are."""
-    connection.execute(_UPDATE, [_changes(row, "open", None) for row in rows])
+    _UPDATE.execute(connection, [(*state_values(row, "open", None), row.id) for row in rows])
 
 
 def settle_rows(
@@ -54,23 +56,24 @@ def settle_rows(
         found = select(usage_rows.c.id, usage_rows.c.status).where(usage_rows.c.id.in_(unsure))
         statuses = {id: status for id, status in connection.execute(found)}
     counters = _Counters()
-    present: list[Values] = []
-    absent: list[Values] = []
+    present: list[Row] = []
+    absent: list[Row] = []
+    instant = converter(usage_rows.c.started_at.type, connection.dialect)
     for number, row in enumerate(rows, revision):
         # Who settles a row without an end knows none; the row must not look as if it still ran.
         final = "interrupted" if row.status == "open" else row.status
         if row.id in opened or statuses.get(row.id) == "open":
-            present.append(_changes(row, final, number))
+            present.append((*state_values(row, final, number), row.id))
         elif row.id not in statuses:
-            absent.append(usage_values(row) | {"status": final, "revision": number})
+            absent.append(_whole_row(row, final, number, instant))
         else:
             continue
         counters.add(row)
     if absent:
-        connection.execute(_INSERT, absent)
+        _INSERT.execute(connection, absent)
     if present:
-        connection.execute(_UPDATE, present)
-    counters.write(connection)
+        _UPDATE.execute(connection, present)
+    counters.write(connection, instant)
 
 
 def interrupt_rows(connection: Connection) -> int:
@@ -119,29 +122,17 @@ class _Counters:
         count.tokens += whole(row.usage.input_tokens) + whole(row.usage.output_tokens)
         count.used_at = max(count.used_at, row.started_at)
 
-    def write(self, connection: Connection) -> None:
-        if not self._counts:
-            return
-        connection.execute(
-            _COUNT,
-            [
-                {
-                    "key_id": key_id,
-                    "more_requests": count.requests,
-                    "more_tokens": count.tokens,
-                    "used_at": count.used_at,
-                }
-                for key_id, count in self._counts.items()
-            ],
-        )
+    def write(self, connection: Connection, instant: Converter) -> None:
+        if self._counts:
+            _COUNT.execute(
+                connection,
+                [
+                    (key_id, count.requests, count.tokens, instant(count.used_at))
+                    for key_id, count in self._counts.items()
+                ],
+            )
 
 
-def _opened(row: UsageRow) -> Values:
-    return usage_values(row) | {"status": "open", "revision": None}
-
-
-def _changes(row: UsageRow, status: str, revision: int | None) -> Values:
-    values = usage_values(row)
-    for column in _IDENTITY:
-        del values[column]
-    return values | {"row_id": row.id, "status": status, "revision": revision}
+def _whole_row(row: UsageRow, status: str, revision: int | None, instant: Converter) -> Row:
+    identity = (row.id, instant(row.started_at), row.key_id, row.email)
+    return (*state_values(row, status, revision), *identity)

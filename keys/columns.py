@@ -1,12 +1,15 @@
 """Records to columns and back."""
 
 import json
+from contextlib import suppress
 from typing import Literal, TypeAlias, cast
 
+import orjson
 from sqlalchemy import Row
 
 from gateway.events import Usage
 from gateway.records import ApiKey, Dialect, ReceiptLine, UsageRow
+from keys.schema import usage_rows
 
 Values: TypeAlias = dict[str, object]
 Record: TypeAlias = Row[tuple[object, ...]]
@@ -15,38 +18,49 @@ _LONGEST_LABEL = 500
 _LARGEST = 10**15  # far beyond any honest count, and sums of it stay whole numbers everywhere
 
 
-def usage_values(row: UsageRow) -> Values:
+# A row keeps what it was opened with: whose it is, and where it stands in the order of rows.
+IDENTITY = ("id", "started_at", "key_id", "email")
+STATE = tuple(column.name for column in usage_rows.c if column.name not in IDENTITY)
+"""All other columns, in the order of `state_values`."""
+
+
+def state_values(row: UsageRow, status: str, revision: int | None) -> tuple[object, ...]:
     """Values that every database takes, whatever a client made the gateway put into the row."""
     usage = row.usage
-    return {
-        "id": _text(row.id),
-        "started_at": row.started_at,
-        "key_id": _text(row.key_id),
-        "email": _text(row.email),
-        "type": _label(row.type),
-        "model": _label(row.model),
-        "stream": row.stream,
-        "provider": _label(row.provider),
-        "upstream_model": _label(row.upstream_model),
-        "input_tokens": whole(usage.input_tokens),
-        "output_tokens": whole(usage.output_tokens),
-        "cached_tokens": whole(usage.cached_tokens),
-        "cache_write_tokens": whole(usage.cache_write_tokens),
-        "reasoning_tokens": whole(usage.reasoning_tokens),
-        "counted": row.counted,
-        "cost_nanos": None if row.cost_nanos is None else whole(row.cost_nanos),
-        "duration_ms": whole(row.duration_ms),
-        "first_token_ms": None if row.first_token_ms is None else whole(row.first_token_ms),
-        "steps": row.steps,
-        "tool_calls": row.tool_calls,
-        "status": row.status,
-        "http_status": row.http_status,
-        "finish_reason": None if row.finish_reason is None else _label(row.finish_reason),
-        "error_code": None if row.error_code is None else _label(row.error_code),
-        # Escaped: JSON text in ASCII holds even what no database takes as such.
-        "attributes": json.dumps(dict(row.attributes)) if row.attributes else "{}",
-        "receipt": json.dumps(list(map(_line_values, row.receipt))) if row.receipt else "[]",
-    }
+    return (
+        _label(row.type),
+        _label(row.model),
+        row.stream,
+        _label(row.provider),
+        _label(row.upstream_model),
+        whole(usage.input_tokens),
+        whole(usage.output_tokens),
+        whole(usage.cached_tokens),
+        whole(usage.cache_write_tokens),
+        whole(usage.reasoning_tokens),
+        row.counted,
+        None if row.cost_nanos is None else whole(row.cost_nanos),
+        whole(row.duration_ms),
+        None if row.first_token_ms is None else whole(row.first_token_ms),
+        row.steps,
+        row.tool_calls,
+        status,
+        row.http_status,
+        None if row.finish_reason is None else _label(row.finish_reason),
+        None if row.error_code is None else _label(row.error_code),
+        _json(row.attributes) if row.attributes else "{}",
+        _json(list(map(_line_values, row.receipt))) if row.receipt else "[]",
+        revision,
+    )
+
+
+def _json(value: object) -> str:
+    """In ASCII, which holds even what no database takes as such."""
+    with suppress(TypeError):  # half of a character
+        text = orjson.dumps(value)
+        if text.isascii():
+            return text.decode()
+    return json.dumps(value)
 
 
 def _line_values(line: ReceiptLine) -> Values:
@@ -135,7 +149,9 @@ def api_key(record: Record) -> ApiKey:
 
 def whole(number: int) -> int:
     """A count as it is kept: a provider may report nonsense."""
-    return max(-_LARGEST, min(number, _LARGEST))
+    if -_LARGEST <= number <= _LARGEST:
+        return number
+    return _LARGEST if number > 0 else -_LARGEST
 
 
 def _label(text: str) -> str:

@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _GROUP = 500
 """Operations in one transaction, at most."""
+_LINGER = 0.005
+"""Seconds that settlements wait for rows to be opened, to be committed with them: nobody waits for them,
+and a commit takes 115 µs of CPU, as much as ten rows."""
 _PATIENCE = 10.0
 """Seconds after which a disk that neither takes a row nor fails counts as failed."""
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 1.0
@@ -135,11 +138,12 @@ class Writer:
         """Durable when it returns. Raises `LedgerUnavailable`."""
         if self._finished or time.monotonic() < self._retry_at:
             raise _unavailable()
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
         self._put(_Open(row, waiter))
+        timer = loop.call_later(_PATIENCE, _give_up, waiter)
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await waiter
+            await waiter
         except TimeoutError:
             # It may be written yet, and must not look as if it still ran.
             error = _unavailable()
@@ -147,6 +151,8 @@ class Writer:
                 replace(row, status="error", http_status=error.status, error_code=error.code)
             )
             raise error from None
+        finally:
+            timer.cancel()
 
     def checkpoint(self, row: UsageRow) -> None:
         self._put(_Checkpoint(row))
@@ -193,10 +199,15 @@ class Writer:
         timeout = 0.0 if self._stopping else None
         if self._unsettled:
             timeout = max(0.0, self._retry_at - time.monotonic()) if self._failing else 0.0
+        until = 0.0
         try:
-            self._sort(group, self._queue.get(timeout=timeout))
-            for _ in range(_GROUP - 1):
-                self._sort(group, self._queue.get_nowait())
+            for _ in range(_GROUP):
+                self._sort(group, self._queue.get(timeout=timeout))
+                if until == 0.0:
+                    until = time.monotonic() + _LINGER
+                # What is waited for is committed with what is there; all else waits for that a little.
+                hurried = group.opens or group.tasks or self._stopping or self._failing
+                timeout = 0.0 if hurried else max(0.0, until - time.monotonic())
         except queue.Empty:
             pass
         return group
@@ -427,6 +438,11 @@ def _resolve(waiters: Sequence[asyncio.Future[None]], *, failed: bool) -> None:
     for loop, group in loops.items():
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_finish, group, failed)
+
+
+def _give_up(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError())
 
 
 def _finish(waiters: Sequence[asyncio.Future[None]], failed: bool) -> None:

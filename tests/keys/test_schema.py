@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from gateway.events import Usage
 from gateway.records import ReceiptLine, UsageRow
 from keys import account
-from keys.columns import usage_row, usage_values
+from keys.columns import IDENTITY, STATE, state_values, usage_row
 from keys.ledger import LedgerError, SQLiteLedger
 from keys.schema import OPEN, STEPS, SchemaTooNew, metadata, migrate, schema_version, usage_rows
 
@@ -80,7 +80,9 @@ def test_every_field_of_a_row_has_its_column() -> None:
     row = UsageRow(
         id="r", started_at=datetime(2026, 1, 1, tzinfo=UTC), key_id="k", email="a@b", type="chat"
     )
-    assert set(usage_values(row)) | {"revision"} == set(usage_rows.c.keys())
+    values = dict(zip(STATE, state_values(row, "ok", 7), strict=True))
+    assert {*values, *IDENTITY} == set(usage_rows.c.keys())
+    assert [values[name] for name in ("type", "status", "revision")] == ["chat", "ok", 7]
 
 
 def test_the_tables_can_be_made_in_postgresql() -> None:
