@@ -112,7 +112,11 @@ class Connection(asyncio.BufferedProtocol):
                 if not self._framed():
                     return b""  # that is how such an answer ends
                 raise ConnectionError("the connection was closed within an answer") from self._lost
-            await self._news()
+            waiter = self._waiter = self._loop.create_future()  # `_news`, without a coroutine of its own
+            try:
+                await waiter
+            finally:
+                self._waiter = None
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._held = 0

@@ -38,7 +38,7 @@ class Account:
 
     def checkpoint(self) -> None:
         """Keep what was counted so far, if that is more than last time."""
-        usage, _ = self.meter.usage()
+        usage, _ = self.meter.usage(roughly=True)
         if usage.output_tokens != self._counted and not self.settled:
             self._counted = usage.output_tokens
             self._ledger.checkpoint(self._state("open"))
@@ -66,7 +66,7 @@ class Account:
 
     def _state(self, status: RowStatus) -> UsageRow:
         meter, end, step = self.meter, self.meter.end, self.meter.step
-        usage, counted = meter.usage()
+        usage, counted = meter.usage(roughly=status == "open")
         cost = self._cost(step.provider, step.model) if step is not None else 0
         if cost is not None:
             cost += sum(

@@ -7,18 +7,19 @@ peer is waited for. A proxy in front has such limits; a gateway without one need
 import asyncio
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import httptools
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.server import logs
 from gateway.server.peers import give_up
 from gateway.server.presence import DEPARTURE
 from gateway.server.service import Service
 from gateway.server.settings import Settings
-from gateway.server.stream import ABORT
+from gateway.server.stream import ABORT, PUSH
 
 _HEADER_TIMEOUT = 10.0
 _MAX_HEADER = 64 * 1024
@@ -83,6 +84,7 @@ class GuardedProtocol(HttpToolsProtocol):
             DEPARTURE: {"tell": self._tell_departure, "forget": self._forget},
         }
         super().on_headers_complete()
+        self.scope["extensions"][PUSH] = {"call": partial(_push, self.transport, self.cycle)}
 
     def on_message_complete(self) -> None:
         if not self._wishes():
@@ -129,6 +131,14 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _push(transport: asyncio.Transport, cycle: RequestResponseCycle, piece: bytes) -> bool:
+    """What `cycle.send` does with a piece of a body that has no length, in the common case."""
+    if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
+        return False
+    transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+    return True
 
 
 def _harden(connection: socket.socket) -> None:

@@ -147,7 +147,7 @@ class _Exchange:
         request = self._request = parsed or _NOT_UNDERSTOOD
         account = Account(
             self._row(request),
-            Meter(lambda: tokens.estimate(self._request)),
+            Meter(lambda: tokens.estimate(self._request), request.size),
             self._service.ledger,
             self._service.prices,
         )

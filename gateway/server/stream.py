@@ -19,8 +19,14 @@ AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]  #
 ABORT = "sluice.abort"
 """An extension of the scope whose `call` closes the connection at once, with what was not sent yet."""
 
+PUSH = "sluice.push"
+"""An extension of the scope: `call` sends a piece of the body at once and says so, unless the client has to
+be waited for. Three coroutines less for a chunk than `send`."""
+
 _HEADERS = tuple(EventSourceResponse(iter(())).raw_headers)
 """Those that the library gives to every response. Making one of its own for each took 48 µs."""
+
+_CANNOT: Mapping[str, Callable[[bytes], bool]] = {"call": lambda piece: False}
 
 _CLOSE_LOOK = 1.0
 """Seconds between looks at a client that is waited for."""
@@ -71,7 +77,9 @@ class CallStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what `frames` does."""
         self._send = send
-        self._abort = scope.get("extensions", {}).get(ABORT)
+        extensions = scope.get("extensions", {})
+        self._abort = extensions.get(ABORT)
+        self._push = extensions.get(PUSH, _CANNOT)["call"]
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer = self._loop.call_later(self._waits, self._begin_early)
@@ -91,7 +99,10 @@ class CallStream:
                 elif self._early is not None:
                     await self._early
                     self._early = None
-                await self._put({"type": "http.response.body", "body": frame, "more_body": True})
+                if self._sending or not self._push(frame):
+                    await self._put({"type": "http.response.body", "body": frame, "more_body": True})
+                else:
+                    self._since = self._loop.time()
         if not self._begun:
             await self._start()
         await self._put({"type": "http.response.body", "body": b"", "more_body": False})

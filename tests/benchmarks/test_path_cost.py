@@ -16,10 +16,10 @@ from tests.benchmarks.path import PATHS, reads
 
 # Instructions a chunk, of Python 3.11: a path, and how many chunks a read holds.
 COSTS = {
-    ("translate", 1): 233,
-    ("translate", 20): 143,
-    ("deliver", 1): 420,
-    ("deliver", 20): 286,
+    ("translate", 1): 200,
+    ("translate", 20): 108,
+    ("deliver", 1): 380,
+    ("deliver", 20): 154,
 }
 EXACT = sys.version_info[:2] == (3, 11)
 ALLOWED = 0.1 if EXACT else 0.5

@@ -27,6 +27,8 @@ from gateway.server.pipeline import Filter
 _LONGEST_TOKEN = 16
 """Bytes. Model servers send a token an event; a longer text is several, and counted."""
 _MOST_UNCOUNTED = 256
+_BYTES = 4
+"""Of a token, roughly."""
 
 
 @dataclass(slots=True)
@@ -52,8 +54,10 @@ class Meter(Filter):
     Counts do not depend on how bytes were cut: an event is an event, however many a read held.
     """
 
-    def __init__(self, estimate: Callable[[], int]) -> None:
-        """`estimate`: tokens of the request, asked for once at most, when nobody reports them."""
+    def __init__(self, estimate: Callable[[], int], size: int = 0) -> None:
+        """`estimate`: tokens of the request, asked for once at most, when nobody reports them; `size` is
+        its bytes."""
+        self._size = size
         self._started = time.monotonic()
         self._estimate_prompt = estimate
         self._prompt: int | None = None
@@ -68,6 +72,8 @@ class Meter(Filter):
         self._uncounted: list[str] = []
         """Texts of more than a token. They are counted when somebody asks, and nobody does where the
         provider reports its own count."""
+        self._characters = 0
+        """In them."""
         self._heard = 0
         """Tokens of its tools' results, which are part of the next round's prompt."""
         self.step: StepStart | None = None
@@ -112,13 +118,14 @@ class Meter(Filter):
             end = self.end = replace(end, usage=self.usage()[0])
         return end
 
-    def usage(self) -> tuple[Usage, Counted]:
-        """Tokens so far, or in all once `end` is set."""
+    def usage(self, *, roughly: bool = False) -> tuple[Usage, Counted]:
+        """Tokens so far, or in all once `end` is set. `roughly`: where they are estimated, by their length
+        alone, for a figure that another one replaces soon."""
         if isinstance(self.end, Complete) and self.end.usage is not None:
             return self.end.usage, "estimated" if self._filled else "reported"
         if self.step is None and not self._written and not self._uncounted:
             return Usage(), "reported"
-        total = self._reported + self._unreported + self._estimate()
+        total = self._reported + self._unreported + self._estimate(roughly=roughly)
         return total, "estimated" if isinstance(self.end, Complete) else "partial"
 
     @property
@@ -129,20 +136,31 @@ class Meter(Filter):
     def duration(self) -> float:
         return time.monotonic() - self._started
 
-    def _estimate(self) -> Usage:
+    def _estimate(self, *, roughly: bool = False) -> Usage:
+        if roughly:
+            prompt = self._size // _BYTES if self._prompt is None else self._prompt
+            written = self._written + self._characters // _BYTES
+            return Usage(input_tokens=prompt + self._grown, output_tokens=written)
         if self._prompt is None:
             self._prompt = self._estimate_prompt()
         self._count()
         return Usage(input_tokens=self._prompt + self._grown, output_tokens=self._written)
 
     def _hear(self, text: str) -> None:
+        if tokens.size(text) <= _LONGEST_TOKEN:
+            self._written += 1
+            return
         self._uncounted.append(text)
+        self._characters += len(text)
         if len(self._uncounted) == _MOST_UNCOUNTED:
             self._count()
 
     def _count(self) -> None:
-        self._written += sum(map(_count, self._uncounted))
-        self._uncounted.clear()
+        if self._uncounted:
+            # In one: each by itself took 9 µs.
+            self._written += tokens.count("".join(self._uncounted))
+            self._uncounted.clear()
+            self._characters = 0
 
     def _note(self, event: Event) -> None:
         match event:
@@ -179,11 +197,6 @@ class Meter(Filter):
         self._count()
         self._grown += self._written + self._heard
         self._written = self._heard = 0
-
-
-def _count(text: str) -> int:
-    size = tokens.size(text)
-    return int(size > 0) if size <= _LONGEST_TOKEN else tokens.count(text)
 
 
 _TEXTS: dict[type[Event], Callable[[Event], str]] = {

@@ -86,8 +86,8 @@ RESULT = ToolCallResult("1", "ok", "x" * 40)
             id="all that a model writes",
         ),
         pytest.param(
-            [_step(1), Delta("x" * 16), Delta("x" * 17), Delta(""), Delta("é" * 9)],
-            Usage(100, 1 + 5 + 0 + 5),
+            [_step(1), *map(Delta, ("x" * 16, "é" * 8, "", "x" * 17, "é" * 9))],
+            Usage(100, 1 + 1 + 0 + (17 + 18 + 3) // 4),
             "partial",
             id="a long text is several tokens",
         ),
@@ -133,6 +133,24 @@ RESULT = ToolCallResult("1", "ok", "x" * 40)
 async def test_usage(events: list[Event], usage: Usage, counted: Counted) -> None:
     meter, _ = await _measure(events)
     assert meter.usage() == (usage, counted)
+
+
+async def test_a_rough_figure_goes_by_lengths_and_changes_nothing() -> None:
+    def unasked() -> int:
+        raise AssertionError("the prompt was counted")
+
+    meter = Meter(unasked, size=399)
+    meter.take([_step(1), Delta("a"), Delta("x" * 40), Delta("x" * 41)])
+    for _ in range(2):
+        assert meter.usage(roughly=True) == (Usage(99, 1 + 81 // 4), "partial")
+
+
+async def test_long_texts_are_counted_before_there_are_many_of_them() -> None:
+    meter = Meter(_hundred)
+    for _ in range(1000):
+        meter.take([Delta("x" * 20)])
+        assert len(meter._uncounted) < 256
+    assert meter.usage() == (Usage(100, 5000), "partial")
 
 
 async def test_whoever_asked_for_usage_gets_what_the_row_says() -> None:
