@@ -17,7 +17,7 @@ from gateway.ports import Ledger
 from gateway.records import ApiKey, Dialect, MintedKey, UsageRow
 from keys import register
 from keys.columns import usage_row
-from keys.database import Database, LedgerBusy, LedgerError
+from keys.database import Changes, Database, LedgerBusy, LedgerError
 from keys.keyring import Keyring
 from keys.mint import usable, well_formed
 from keys.schema import usage_rows
@@ -225,7 +225,10 @@ class SQLiteLedger(Ledger):
 
     def _follow(self) -> None:
         failed = False
+        changes = Changes(self._database.path)
         while not self._ending.wait(_REFRESH):
+            if not (changes.seen() or failed):
+                continue
             try:
                 self._refresh()
             except LedgerError as error:
@@ -234,6 +237,7 @@ class SQLiteLedger(Ledger):
                 failed = True
             else:
                 failed = False
+        changes.close()
 
     def _refresh(self) -> None:
         """Takes over keys that changed, whoever changed them."""
