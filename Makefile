@@ -115,8 +115,8 @@ goldens: .venv/installed-dev ## Write the golden files anew; read the difference
 matrix: .venv/installed-dev ## Have all client builds read the conformance catalogue; write the table of docs/compatibility.md.
 	@PYTHONPATH=. $(BIN)/python -m tests.clients.matrix.table
 
-bench: .venv/installed-dev ## What a request and a chunk cost, as a table and as docs/performance.svg.
-	@$(BIN)/python -m tests.benchmarks.bench
+bench: .venv/installed-dev ## What a request and a chunk cost, as a table and as docs/performance.svg; LITELLM=1 compares.
+	@$(BIN)/python -m tests.benchmarks.bench $(if $(LITELLM),--litellm)
 
 lock: .venv/installed-dev ## Take new versions of everything into the lock files.
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -9,9 +9,7 @@ import argparse
 import asyncio
 import os
 import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,8 +22,10 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import litellm
 from tests.benchmarks.chart import draw
 from tests.benchmarks.load import Heard, Load, make
+from tests.benchmarks.processes import OURS, THEIRS, child, cpu, pin, resident, unused_port, wait
 from tests.servers.gateway import Gateway
 
 PACED = (1, 10, 50, 200, 500)
@@ -35,9 +35,6 @@ STREAM = Load(clients=16, answers=40, chunks=1, pause=0)
 FLOOD = Load(clients=16, answers=6, chunks=400, pause=0)
 _LONGEST = 240.0
 """Seconds of all turns."""
-CORES = sorted(os.sched_getaffinity(0))
-OURS, THEIRS = {CORES[0]}, {CORES[-1]}
-"""The core of what is measured, and that of the provider and the clients."""
 
 
 @dataclass
@@ -47,6 +44,9 @@ class Target:
     model: str
     key: str
     pid: int
+    paced: tuple[int, ...] = PACED
+    turns: int = 100
+    """It takes part in, at most."""
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, name: str, value: float) -> None:
@@ -60,42 +60,9 @@ def paced(streams: int) -> Load:
     return Load(clients=streams, answers=1, chunks=100, pause=20)
 
 
-def cpu(pid: int) -> float:
-    """Microseconds that a process has run."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1000
-
-
-def resident(pid: int) -> float:
-    """MB."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
-
-
-def pin(pid: int, cores: set[int]) -> None:
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
-
-
 @contextmanager
-def child(*command: str, **env: str) -> Iterator["subprocess.Popen[str]"]:
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **env},
-        text=True,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-@contextmanager
-def targets(folder: Path) -> Iterator[list[Target]]:
-    """The gateway and the relay, started and listening."""
+def targets(folder: Path, *, with_litellm: bool) -> Iterator[list[Target]]:
+    """The gateway, the relay and what else is compared, started and listening."""
     with ExitStack() as stack:
         provider = stack.enter_context(child(sys.executable, "-m", "tests.benchmarks.upstream"))
         assert provider.stdout is not None
@@ -127,33 +94,13 @@ def targets(folder: Path) -> Iterator[list[Target]]:
             Target("relay", f"http://127.0.0.1:{port}", "", "none", relay.pid),
         ]
         found[0].note("start", seconds)
+        if with_litellm:
+            url, pid = stack.enter_context(litellm.proxy(folder, upstream))
+            # More streams than these it cannot keep up with, and its turns are long.
+            found.append(Target("LiteLLM", url, "", litellm.KEY, pid, paced=(1, 10, 50), turns=1))
         for target in found:
             pin(target.pid, OURS)
         yield found
-
-
-def unused_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-    return port
-
-
-def wait(url: str) -> None:
-    host, port = url.removeprefix("http://").split(":")
-    for _ in range(300):
-        try:
-            asyncio.run(_knock(host, int(port)))
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise SystemExit(f"nothing listens on {url}")
-
-
-async def _knock(host: str, port: int) -> None:
-    _, writer = await asyncio.open_connection(host, port)
-    writer.close()
 
 
 async def measure(target: Target, load: Load) -> tuple[float, Heard]:
@@ -171,12 +118,13 @@ async def run(found: Sequence[Target], repeats: int) -> None:
         await measure(target, REQUEST)
     began = time.monotonic()
     for turn in range(repeats):
-        for target in found if turn % 2 == 0 else reversed(found):
+        present = [target for target in found if turn < target.turns]
+        for target in present if turn % 2 == 0 else reversed(present):
             for name, load in (("request", REQUEST), ("stream", STREAM)):
                 spent, heard = await measure(target, load)
                 target.note(name, spent / heard.answers)
             await _chunks(target, "flood", FLOOD)
-            for streams in PACED:
+            for streams in target.paced:
                 await _chunks(target, f"paced {streams}", paced(streams))
         print(f"turn {turn + 1} of {repeats} is over", file=sys.stderr)
         spent = time.monotonic() - began
@@ -198,8 +146,9 @@ async def _chunks(target: Target, name: str, load: Load) -> None:
 
 
 def show(found: Sequence[Target], console: Console) -> None:
-    sluice, relay = found
-    cost = Table("CPU, µs", "sluice", "relay", "ratio", title="Cost")
+    sluice, relay, *others = found
+    names = [target.name for target in found]
+    cost = Table("CPU, µs", *names, "sluice : relay", title="Cost")
     rows = {
         "a request, 16 at a time": "request",
         "a stream of one chunk, 16 at a time": "stream",
@@ -207,40 +156,57 @@ def show(found: Sequence[Target], console: Console) -> None:
         **{f"a chunk every 20 ms, {n} streams": f"paced {n}" for n in PACED},
     }
     for label, name in rows.items():
-        ours, theirs = sluice.figure(name), relay.figure(name)
-        cost.add_row(label, f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}")
+        values = [f"{t.figure(name):,.1f}" if name in t.figures else "–" for t in found]
+        cost.add_row(label, *values, f"{sluice.figure(name) / relay.figure(name):.2f}")
     console.print(cost)
-    delay = Table("ms, p50 / p99", "sluice", "relay", title="Delay, the way to either included")
+    delay = Table("ms, p50 / p99", *names, title="Delay, the way to each included")
     for streams in PACED:
         for kind, what in (("first", "to the first chunk"), ("delay", "of a chunk")):
             name = f"paced {streams} {kind}"
             delay.add_row(
                 f"{what}, {streams} streams",
-                *(f"{t.figure(name + ' p50'):.2f} / {t.figure(name + ' p99'):.2f}" for t in found),
+                *(
+                    f"{t.figure(name + ' p50'):.2f} / {t.figure(name + ' p99'):.2f}"
+                    if streams in t.paced
+                    else "–"
+                    for t in found
+                ),
             )
     console.print(delay)
     console.print(
         f"The gateway listened after {sluice.figure('start'):.1f} s, held "
         f"{sluice.figure('idle MB'):.0f} MB then and {sluice.figure('MB after'):.0f} MB at the end."
     )
+    for other in others:
+        chunk, request = (other.figure(n) / sluice.figure(n) for n in ("paced 50", "request"))
+        console.print(
+            f"{other.name} takes {chunk:.0f} times as much a chunk, {request:.0f} a request."
+        )
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--repeats", type=int, default=3)
     options.add_argument("--chart", type=Path, default=Path("docs/performance.svg"))
+    options.add_argument("--litellm", action="store_true", help="compare with LiteLLM's proxy")
     chosen = options.parse_args()
+    if chosen.litellm:
+        litellm.install()
     pin(os.getpid(), THEIRS)
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
-        with targets(folder) as found:
+        with targets(folder, with_litellm=chosen.litellm) as found:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(run(found, chosen.repeats))
             show(found, Console(width=100))
+            pictured = found[:2]  # beside LiteLLM's they would both lie on the ground
             chosen.chart.write_text(
                 draw(
-                    {t.name: {n: t.figure(f"paced {n}") for n in PACED} for t in found},
-                    {t.name: {n: t.figure(f"paced {n} delay p99") for n in PACED} for t in found},
+                    {t.name: {n: t.figure(f"paced {n}") for n in t.paced} for t in pictured},
+                    {
+                        t.name: {n: t.figure(f"paced {n} delay p99") for n in t.paced}
+                        for t in pictured
+                    },
                 )
             )
     finally:

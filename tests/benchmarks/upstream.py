@@ -35,7 +35,12 @@ def _end(chunks: int) -> bytes:
 
 
 def _whole(chunks: int) -> bytes:
-    body = b'{"choices":[{"message":{"content":"%b"}}]}' % (b"word " * chunks)
+    text = b"word " * chunks
+    choice = (
+        b'{"index":0,"message":{"role":"assistant","content":"%b"},"finish_reason":"stop"}' % text
+    )
+    body = b'{"id":"b","object":"chat.completion","created":1,"model":"m","choices":[%b' % choice
+    body += b'],"usage":{"prompt_tokens":9,"completion_tokens":%d,"total_tokens":99}}' % chunks
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
     return head % len(body) + body
 
@@ -65,7 +70,7 @@ class _Provider(asyncio.Protocol):
         assert model is not None
         self._chunks, self._pause = int(model[1]), int(model[2]) / 1000
         self._left = self._chunks
-        if not asked["stream"]:
+        if not asked.get("stream"):
             self._transport.write(_whole(self._chunks))
             return
         self._transport.write(_HEAD)
