@@ -9,12 +9,15 @@ from starlette.types import Message, Scope
 
 from gateway.server.body import ClientGone
 from gateway.server.presence import Presence
-from gateway.server.stream import ABORT, CallStream
+from gateway.server.stream import ABORT, PUSH, CallStream
 from gateway.sse import HEARTBEAT
 
 
 class Server:
     """What uvicorn is to a response: it waits for a client that does not read, and drops the rest."""
+
+    pushes = False
+    """Whether it takes pieces of a body without being waited for."""
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
@@ -26,7 +29,17 @@ class Server:
 
     @property
     def scope(self) -> Scope:
-        return {"type": "http", "method": "POST", "extensions": {ABORT: {"call": self.abort}}}
+        extensions = {ABORT: {"call": self.abort}}
+        if self.pushes:
+            extensions[PUSH] = {"call": self.push}
+        return {"type": "http", "method": "POST", "extensions": extensions}
+
+    def push(self, piece: bytes) -> bool:
+        if not self.reads.is_set():
+            return False
+        assert self.sent, "a piece of a response that has not begun"
+        self.sent.append({"type": "http.response.body", "body": piece, "more_body": True})
+        return True
 
     def begin(self) -> dict[str, str]:
         self.begun += 1
@@ -85,6 +98,11 @@ class Server:
                 assert not left, "a response leaves no task behind"
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["any server", "ours"])
+def _pushes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "pushes", request.param)
+
+
 class Frames:
     """A stream that tells whether it was closed."""
 
@@ -122,6 +140,35 @@ async def test_frames_go_out_one_by_one_with_headers_of_an_event_stream() -> Non
     assert server.frames == [b"0", b"1", b"2"]
     assert server.whole
     assert frames.closed
+
+
+async def test_a_response_begins_when_its_first_frame_is_late() -> None:
+    server = Server()
+    task = asyncio.create_task(server.run(Frames().pause(0.3, 0), opening=b"<", patience=0.05))
+    await asyncio.sleep(0.15)
+    assert (server.begun, server.frames) == (1, [b"<"])
+    await task
+    assert (server.begun, server.frames) == (1, [b"<", b"0", b"1"])
+    assert server.whole
+
+
+async def test_a_response_that_begins_in_time_has_its_opening_before_the_first_frame() -> None:
+    server = Server()
+    await server.run(Frames().pause(0.01, 0), opening=b"<", patience=0.05)
+    assert (server.begun, server.frames) == (1, [b"<0", b"1"])
+
+
+@pytest.mark.parametrize("patience", [5, 0.02])
+async def test_a_failure_before_the_first_frame_is_the_callers(patience: float) -> None:
+    async def fail() -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(0.1)
+        raise ValueError("why")
+        yield b""
+
+    server = Server()
+    with pytest.raises(ValueError, match="why"):
+        await server.run(fail(), patience=patience)
+    assert server.begun == (patience < 1)
 
 
 async def test_heartbeats_fill_a_silence_and_stop_with_it() -> None:
