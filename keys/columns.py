@@ -48,7 +48,7 @@ def state_values(row: UsageRow, status: str, revision: int | None) -> tuple[obje
         row.http_status,
         None if row.finish_reason is None else _label(row.finish_reason),
         None if row.error_code is None else _label(row.error_code),
-        _json(row.attributes) if row.attributes else "{}",
+        _json(dict(row.attributes)) if row.attributes else "{}",
         _json(list(map(_line_values, row.receipt))) if row.receipt else "[]",
         revision,
     )

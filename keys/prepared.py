@@ -15,6 +15,7 @@ from sqlalchemy.types import TypeEngine
 
 Row: TypeAlias = tuple[object, ...]
 Converter: TypeAlias = Callable[[object], object]
+_Arrange: TypeAlias = Callable[[Row], Row | dict[str, object]]
 
 
 class Prepared:
@@ -23,22 +24,23 @@ class Prepared:
     def __init__(self, statement: Insert | Update, names: Sequence[str]) -> None:
         self._statement = statement
         self._names = names
-        self._dialect: Dialect | None = None
-        self._text = ""
-        self._pick: Callable[[Row], Row] = tuple
+        self._compiled: dict[str, tuple[str, _Arrange]] = {}
+        """By the driver's name: the text, and what a driver takes for a row."""
 
     def execute(self, connection: Connection, rows: Iterable[Row]) -> None:
         """Values are what the driver takes: `converter` makes them of others."""
-        if self._dialect is not connection.dialect:
-            self._compile(connection.dialect)
-        connection.exec_driver_sql(self._text, list(map(self._pick, rows)))
+        known = self._compiled.get(connection.dialect.driver)
+        if known is None:
+            known = self._compiled[connection.dialect.driver] = self._compile(connection.dialect)
+        text, arrange = known
+        connection.exec_driver_sql(text, list(map(arrange, rows)))
 
-    def _compile(self, dialect: Dialect) -> None:
+    def _compile(self, dialect: Dialect) -> tuple[str, _Arrange]:
         columns = [name for name in self._names if name in self._statement.table.c]
         compiled = self._statement.compile(dialect=dialect, column_keys=columns)
-        self._text = str(compiled)
-        self._pick = itemgetter(*map(self._names.index, compiled.positiontup or ()))
-        self._dialect = dialect
+        if compiled.positiontup is None:  # a driver that takes parameters by their names
+            return str(compiled), lambda row: dict(zip(self._names, row, strict=True))
+        return str(compiled), itemgetter(*map(self._names.index, compiled.positiontup))
 
 
 def converter(kind: TypeEngine[object], dialect: Dialect) -> Converter:

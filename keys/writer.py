@@ -1,7 +1,8 @@
 """The one thread that writes usage rows: group commit, and what happens when the disk fails.
 
 Whatever waits in the queue is committed as one transaction, so that the cost of a durable commit is
-shared by all who wait for it, and nobody waits for more to come. When a commit fails, those who wait
+shared by all who wait for it, and nobody waits for more to come: only settlements, which nobody waits
+for, let some milliseconds pass for a row that is to be opened. When a commit fails, those who wait
 to open a row are refused at once, and settlements are kept and tried again until they succeed.
 """
 

@@ -1,11 +1,14 @@
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Select, Text, create_engine, inspect, select, text
+from sqlalchemy import Connection, Dialect, Select, Text, create_engine, inspect, select, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import asyncpg, psycopg
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from gateway.events import Usage
@@ -83,6 +86,27 @@ def test_every_field_of_a_row_has_its_column() -> None:
     values = dict(zip(STATE, state_values(row, "ok", 7), strict=True))
     assert {*values, *IDENTITY} == set(usage_rows.c.keys())
     assert [values[name] for name in ("type", "status", "revision")] == ["chat", "ok", 7]
+
+
+@pytest.mark.parametrize("driver", [psycopg.dialect(), asyncpg.dialect()], ids=["names", "places"])
+def test_statements_can_be_prepared_for_other_databases(driver: Dialect) -> None:
+    names = (*STATE, *IDENTITY)
+    statement, arrange = account._INSERT._compile(driver)
+    assert statement.startswith("INSERT INTO usage_rows")
+    assert sorted(arrange(names)) == sorted(names)
+
+
+def test_attributes_may_be_any_mapping(tmp_path: Path) -> None:
+    row = UsageRow(
+        id="r",
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        key_id="k",
+        email="a@b",
+        type="chat",
+        attributes=MappingProxyType({"caller": "+49\ud800"}),
+    )
+    attributes = dict(zip(STATE, state_values(row, "ok", 7), strict=True))["attributes"]
+    assert json.loads(str(attributes)) == {"caller": "+49\ud800"}
 
 
 def test_the_tables_can_be_made_in_postgresql() -> None:
