@@ -6,6 +6,7 @@ peer is waited for. A proxy in front has such limits; a gateway without one need
 
 import asyncio
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -84,7 +85,9 @@ class GuardedProtocol(HttpToolsProtocol):
             DEPARTURE: {"tell": self._tell_departure, "forget": self._forget},
         }
         super().on_headers_complete()
-        self.scope["extensions"][PUSH] = {"call": partial(_push, self.transport, self.cycle)}
+        # Weakly: a cycle knows its scope, and both would stay until somebody looks for such rings.
+        cycle = weakref.ref(self.cycle)
+        self.scope["extensions"][PUSH] = {"call": partial(_push, self.transport, cycle)}
 
     def on_message_complete(self) -> None:
         if not self._wishes():
@@ -133,9 +136,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._timer = None
 
 
-def _push(transport: asyncio.Transport, cycle: RequestResponseCycle, piece: bytes) -> bool:
-    """What `cycle.send` does with a piece of a body that has no length, in the common case."""
-    if cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
+def _push(
+    transport: asyncio.Transport, reference: weakref.ref[RequestResponseCycle], piece: bytes
+) -> bool:
+    """What a cycle's `send` does with a piece of a body that has no length, in the common case."""
+    cycle = reference()
+    if cycle is None or cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
         return False
     transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
     return True

@@ -100,7 +100,9 @@ class CallStream:
                     await self._early
                     self._early = None
                 if self._sending or not self._push(frame):
-                    await self._put({"type": "http.response.body", "body": frame, "more_body": True})
+                    await self._put(
+                        {"type": "http.response.body", "body": frame, "more_body": True}
+                    )
                 else:
                     self._since = self._loop.time()
         if not self._begun:
