@@ -112,7 +112,8 @@ class Connection(asyncio.BufferedProtocol):
                 if not self._framed():
                     return b""  # that is how such an answer ends
                 raise ConnectionError("the connection was closed within an answer") from self._lost
-            waiter = self._waiter = self._loop.create_future()  # `_news`, without a coroutine of its own
+            # As `_news`, without a coroutine of its own.
+            waiter = self._waiter = self._loop.create_future()
             try:
                 await waiter
             finally:
