@@ -61,11 +61,11 @@ class CallStream:
         self._frames = frames
         self._begin = begin
         self._opening = opening
-        self._waits = patience
+        self._patience = patience
         self._drop = drop
         self._finished = finished
         self._heartbeat = heartbeat
-        self._patience = send_timeout
+        self._send_timeout = send_timeout
         self._begun = False
         self._early: asyncio.Task[None] | None = None
         """Begins the response before there is a frame."""
@@ -82,7 +82,7 @@ class CallStream:
         self._push = extensions.get(PUSH, _CANNOT)["call"]
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
-        self._timer = self._loop.call_later(self._waits, self._begin_early)
+        self._timer = self._loop.call_later(self._patience, self._begin_early)
         try:
             await self._deliver()
         finally:
@@ -105,13 +105,17 @@ class CallStream:
                     )
                 else:
                     self._since = self._loop.time()
+        rest = b""
         if not self._begun:
-            await self._start()
-        await self._put({"type": "http.response.body", "body": b"", "more_body": False})
+            rest = await self._start()
+        elif self._early is not None:
+            await self._early
+        await self._put({"type": "http.response.body", "body": rest, "more_body": False})
 
     async def _start(self) -> bytes:
         """Sends the headers. What goes first is left to the caller to send."""
         self._begun = True
+        self._since = self._loop.time()  # a silence before this is no reason for a heartbeat
         self._timer.cancel()
         self._look()
         headers = [
@@ -148,17 +152,17 @@ class CallStream:
         """Keep the limits, and look again when the next one could have passed."""
         now = self._loop.time()
         quiet = now - self._since
-        if self._sending and quiet >= self._patience:
+        if self._sending and quiet >= self._send_timeout:
             self._give_up()
             return
         if not self._sending and quiet >= self._heartbeat and not self._finished():
             self._sending, self._since, quiet = True, now, 0.0
             self._beat = self._loop.create_task(self._send_heartbeat())
         if self._sending:
-            wait = min(self._patience - quiet, self._heartbeat, _CLOSE_LOOK)
+            wait = min(self._send_timeout - quiet, self._heartbeat, _CLOSE_LOOK)
         else:  # a wait for the client may begin at any time; who is silent at the end stays so
             silence = self._heartbeat - quiet
-            wait = min(self._patience, silence if silence > 0 else self._heartbeat)
+            wait = min(self._send_timeout, silence if silence > 0 else self._heartbeat)
         self._timer = self._loop.call_at(now + wait, self._look)
 
     async def _send_heartbeat(self) -> None:
@@ -166,7 +170,7 @@ class CallStream:
         self._sending, self._beat = False, None
 
     def _give_up(self) -> None:
-        log.info("client dropped: it read nothing for %g s", self._patience)
+        log.info("client dropped: it read nothing for %g s", self._send_timeout)
         if self._abort is not None:
             self._abort["call"]()
         self._drop()

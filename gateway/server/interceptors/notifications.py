@@ -43,6 +43,7 @@ class ToolFilter(Filter):
 
 
 def _show(detail: Detail, event: Event, ours: set[str]) -> Event | None:
+    """`ours`: as in `ToolFilter`; a call is added when it is announced."""
     if isinstance(event, ToolCallStart):
         if event.executor == "client":
             return event

@@ -158,6 +158,26 @@ async def test_a_response_that_begins_in_time_has_its_opening_before_the_first_f
     assert (server.begun, server.frames) == (1, [b"<0", b"1"])
 
 
+@pytest.mark.parametrize("patience", [5, 0.0])
+async def test_a_response_without_frames_has_its_opening_all_the_same(patience: float) -> None:
+    async def nothing() -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(0.05)
+        return
+        yield b""
+
+    server = Server()
+    await server.run(nothing(), opening=b"<", patience=patience)
+    assert (server.begun, server.frames) == (1, [b"<"])
+    assert server.whole
+
+
+async def test_a_silence_before_the_response_is_no_reason_for_a_heartbeat() -> None:
+    server = Server()
+    await server.run(Frames().pause(0.2, 0), patience=5, heartbeat=0.05)
+    assert server.sent[0]["type"] == "http.response.start"
+    assert server.frames == [b"0", b"1"]
+
+
 @pytest.mark.parametrize("patience", [5, 0.02])
 async def test_a_failure_before_the_first_frame_is_the_callers(patience: float) -> None:
     async def fail() -> AsyncGenerator[bytes, None]:
