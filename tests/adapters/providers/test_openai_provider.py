@@ -523,13 +523,13 @@ async def test_a_large_request_arrives_with_its_length() -> None:
 
 
 async def test_a_large_request_that_the_server_does_not_read_can_be_cancelled() -> None:
-    began, closed = asyncio.Event(), asyncio.Event()
+    began, cancelled, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     read = 0
 
     async def ignore(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal read
         began.set()
-        await asyncio.sleep(0.1)
+        await cancelled.wait()
         try:
             while data := await reader.read(1 << 20):
                 read += len(data)
@@ -541,17 +541,21 @@ async def test_a_large_request_that_the_server_does_not_read_can_be_cancelled() 
     server = await asyncio.start_server(ignore, "127.0.0.1", 0)
     provider = provider_for(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     message = {"role": "user", "content": "x" * (16 << 20)}
-    task = asyncio.create_task(collect(provider, ChatRequest(model="m", messages=[message])))
-    await began.wait()
-    await asyncio.sleep(0.02)
-    task.cancel()
-    async with asyncio.timeout(2 * PROMPTLY):
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await closed.wait()
-    assert read < 16 << 20
-    await provider.aclose()
-    server.close()
+    try:
+        task = asyncio.create_task(collect(provider, ChatRequest(model="m", messages=[message])))
+        await began.wait()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        async with asyncio.timeout(2 * PROMPTLY):
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            cancelled.set()
+            await closed.wait()
+        assert read < 16 << 20
+    finally:
+        cancelled.set()
+        await provider.aclose()
+        server.close()
 
 
 # Refusals
