@@ -6,7 +6,15 @@ entry point (`gateway.providers`, `gateway.agents`, `gateway.wires`, `gateway.le
 (ledger, path, email, since, until) to the number of rows written.
 """
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
@@ -214,8 +222,10 @@ class Ledger(Protocol):
         moment ago, and a key works from the moment that it is shown."""
         ...
 
-    async def open(self, row: UsageRow, /) -> None:
-        """Durable when it returns. Raises `LedgerUnavailable`."""
+    def open(self, row: UsageRow, /) -> Awaitable[None]:
+        """Hand over a new row. It is durable once what this returns was awaited: any number may do so, or
+        nobody, and one that stops waiting changes nothing. Raises `LedgerUnavailable`, then, or at once
+        if that is known already."""
         ...
 
     def checkpoint(self, row: UsageRow, /) -> None:

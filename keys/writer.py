@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Generator, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -55,9 +55,33 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(slots=True, eq=False)
-class _Open:
+class _Open(Awaitable[None]):
+    """Often done before anybody waits for it, who then waits for nothing."""
+
     row: UsageRow
-    waiter: asyncio.Future[None]
+    waiter: asyncio.Future[bool]
+    """Whether it was written. No exception: nobody may ask."""
+    overdue: float
+    settle: Callable[[UsageRow], None]
+
+    def __await__(self) -> Generator[object, None, None]:
+        if not self.waiter.done():
+            timer = self.waiter.get_loop().call_at(self.overdue, self._give_up)
+            try:
+                yield from asyncio.shield(self.waiter).__await__()
+            finally:
+                timer.cancel()
+        if not self.waiter.result():
+            raise _unavailable()
+
+    def _give_up(self) -> None:
+        if not self.waiter.done():
+            # It may be written yet, and must not look as if it still ran.
+            error = _unavailable()
+            self.settle(
+                replace(self.row, status="error", http_status=error.status, error_code=error.code)
+            )
+            self.waiter.set_result(False)
 
 
 @dataclass(slots=True, eq=False)
@@ -135,25 +159,14 @@ class Writer:
         self._queue.put(_Stop())
         self._thread.join()
 
-    async def open(self, row: UsageRow) -> None:
-        """Durable when it returns. Raises `LedgerUnavailable`."""
+    def open(self, row: UsageRow) -> Awaitable[None]:
+        """As `Ledger.open`."""
         if self._finished or time.monotonic() < self._retry_at:
             raise _unavailable()
         loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
-        self._put(_Open(row, waiter))
-        timer = loop.call_later(_PATIENCE, _give_up, waiter)
-        try:
-            await waiter
-        except TimeoutError:
-            # It may be written yet, and must not look as if it still ran.
-            error = _unavailable()
-            self.settle(
-                replace(row, status="error", http_status=error.status, error_code=error.code)
-            )
-            raise error from None
-        finally:
-            timer.cancel()
+        opening = _Open(row, loop.create_future(), loop.time() + _PATIENCE, self.settle)
+        self._put(opening)
+        return opening
 
     def checkpoint(self, row: UsageRow) -> None:
         self._put(_Checkpoint(row))
@@ -274,8 +287,8 @@ class Writer:
         for row in group.settlements:
             self._opened.discard(row.id)
             self._unsettled.pop(row.id, None)
-        _resolve([open.waiter for open in group.opens if open not in group.faulty], failed=False)
-        _resolve([open.waiter for open in group.faulty], failed=True)
+        _resolve([open.waiter for open in group.opens if open not in group.faulty], written=True)
+        _resolve([open.waiter for open in group.faulty], written=False)
         for answer in group.answers:
             answer()
 
@@ -342,7 +355,7 @@ class Writer:
 
     def _refuse(self, group: _Group) -> None:
         # Checkpoints are dropped: the next one, or the settlement, says more.
-        _resolve([open.waiter for open in group.opens], failed=True)
+        _resolve([open.waiter for open in group.opens], written=False)
         for task in group.tasks:
             if not task.future.done():
                 task.future.set_exception(LedgerError(f"{self._database.path} cannot be written"))
@@ -431,26 +444,17 @@ def _unavailable() -> LedgerUnavailable:
     )
 
 
-def _resolve(waiters: Sequence[asyncio.Future[None]], *, failed: bool) -> None:
+def _resolve(waiters: Sequence[asyncio.Future[bool]], *, written: bool) -> None:
     """Wakes those who wait, with one call for each event loop. A loop that has gone is left alone."""
     loops = defaultdict(list)
     for waiter in waiters:
         loops[waiter.get_loop()].append(waiter)
     for loop, group in loops.items():
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_finish, group, failed)
+            loop.call_soon_threadsafe(_finish, group, written)
 
 
-def _give_up(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
-
-
-def _finish(waiters: Sequence[asyncio.Future[None]], failed: bool) -> None:
+def _finish(waiters: Sequence[asyncio.Future[bool]], written: bool) -> None:
     for waiter in waiters:
-        if waiter.done():  # cancelled meanwhile
-            continue
-        if failed:
-            waiter.set_exception(_unavailable())
-        else:
-            waiter.set_result(None)
+        if not waiter.done():  # given up meanwhile
+            waiter.set_result(written)

@@ -1,8 +1,9 @@
 """The usage row of one call, from its opening to its settlement."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from itertools import pairwise
 
+from gateway.errors import LedgerUnavailable
 from gateway.events import Complete, Error, Usage
 from gateway.ports import Ledger
 from gateway.records import ReceiptLine, RowStatus, UsageRow
@@ -18,13 +19,14 @@ _LONGEST_ATTEMPTS = 1000
 
 
 class Account:
-    """Opened durably before the first byte; settled exactly once, without waiting for anything."""
+    """Open durably before the first byte; settled exactly once, without waiting for anything."""
 
     def __init__(self, row: UsageRow, meter: Meter, ledger: Ledger, prices: Prices) -> None:
         self.meter = meter
         self._row = row
         self._ledger = ledger
         self._prices = prices
+        self._opening: Awaitable[None] | None = None
         self._counted = -1
         self.settled = False
         self.http_status: int | None = None
@@ -32,9 +34,24 @@ class Account:
         self.delivered = False
         """Whether all bytes of the answer were handed to the network."""
 
-    async def open(self) -> None:
-        """Raises `LedgerUnavailable`."""
-        await self._ledger.open(self._row)
+    def open(self) -> None:
+        """Hands the row to the ledger, which makes it durable while the engine is asked. Raises
+        `LedgerUnavailable`."""
+        self._opening = self._ledger.open(self._row)
+
+    async def opened(self) -> None:
+        """Waits until the row is durable: to be called before a byte of the response goes out. Raises
+        `LedgerUnavailable`; there is no row then."""
+        if self._opening is None:
+            return
+        try:
+            await self._opening
+        except LedgerUnavailable as error:
+            if not self.settled:
+                self.meter.end = error.event()
+                self._row, self.settled = self._state("error"), True
+            raise
+        self._opening = None
 
     def checkpoint(self) -> None:
         """Keep what was counted so far, if that is more than last time."""

@@ -115,7 +115,8 @@ class EmbeddingEndpoint:
             row, Meter(partial(_count, inputs)), self._service.ledger, self._service.prices
         )
         try:
-            await account.open()
+            account.open()
+            await account.opened()
         except LedgerUnavailable as error:
             await plain_failure(error)(scope, receive, send)
             return

@@ -151,22 +151,6 @@ class _Exchange:
             self._service.ledger,
             self._service.prices,
         )
-        try:
-            await account.open()
-        except LedgerUnavailable as error:
-            # No row, and therefore no request id.
-            event = error.event()
-            await failure(self._wire.refuse(event, parsed), event, {})(scope, receive, send)
-            return
-        except asyncio.CancelledError:
-            account.settle()
-            raise
-        if problem is not None:
-            account.meter.end = problem.event()
-            response = self._refusal(account, account.meter.end, parsed, None)
-            log_row(account.settle())
-            await response(scope, receive, send)
-            return
         call = Call(
             id=self._id,
             key=self._key,
@@ -175,10 +159,26 @@ class _Exchange:
             dialect=dialect,
             detail=detail,
         )
-        if request.conversation is None or self._service.conversations is None:
-            await self._answer(call, account, None, scope, receive, send)
-            return
-        await self._converse(self._service.conversations, call, account, scope, receive, send)
+        try:
+            account.open()
+            if problem is not None:
+                await account.opened()
+                account.meter.end = problem.event()
+                response = self._refusal(account, account.meter.end, parsed, None)
+                log_row(account.settle())
+                await response(scope, receive, send)
+            elif request.conversation is None or self._service.conversations is None:
+                await self._answer(call, account, None, scope, receive, send)
+            else:
+                kept = self._service.conversations
+                await self._converse(kept, call, account, scope, receive, send)
+        except LedgerUnavailable as error:
+            # No row, and therefore no request id.
+            event = error.event()
+            await failure(self._wire.refuse(event, parsed), event, {})(scope, receive, send)
+        except asyncio.CancelledError:
+            account.settle()
+            raise
 
     async def _converse(
         self,
@@ -190,6 +190,7 @@ class _Exchange:
         send: Send,
     ) -> None:
         """The answer, once it is this request's turn in its conversation."""
+        await account.opened()
         thin = bool(self._wire.stored_paths) or self._headers.get("x-history") == "server"
         async with AsyncExitStack() as stack:
             join = kept.join(self._key.email, call.request, thin=thin)
@@ -305,6 +306,8 @@ class _Exchange:
                         await self._collect(call, account, delivery, scope, receive, send)
             except body.ClientGone:
                 pass
+            except LedgerUnavailable:
+                raise
             except Exception:
                 # A fault of a wire: the row says so, and the server above answers or cuts.
                 meter.end = InternalError("The answer could not be written.").event()
@@ -326,7 +329,12 @@ class _Exchange:
     ) -> None:
         patience, heartbeat = self._wire.patience, self._wire.heartbeat
 
-        def begin() -> Mapping[str, str]:
+        async def begin() -> Mapping[str, str]:
+            try:
+                await account.opened()
+            except LedgerUnavailable as error:
+                delivery.interrupt(error)
+                raise
             account.http_status = 200
             delivery.begun = True
             return self._reply_headers(call)
@@ -345,6 +353,7 @@ class _Exchange:
         try:
             await response(scope, receive, send)
         except Refused as refused:
+            await account.opened()
             account.meter.end = refused.error
             refusal = self._refusal(account, refused.error, call.request, call)
             await refusal(scope, receive, send)
@@ -359,6 +368,7 @@ class _Exchange:
         send: Send,
     ) -> None:
         outcome = await delivery.collect()
+        await account.opened()
         if isinstance(outcome.end, Error):
             await self._refusal(account, outcome.end, call.request, call)(scope, receive, send)
             return

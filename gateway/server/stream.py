@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
 from sse_starlette.sse import AppStatus, EventSourceResponse
@@ -46,7 +46,7 @@ class CallStream:
         self,
         frames: AsyncGenerator[bytes, None],
         *,
-        begin: Callable[[], Mapping[str, str]],
+        begin: Callable[[], Awaitable[Mapping[str, str]]],
         opening: bytes = b"",
         patience: float,
         heartbeat: float,
@@ -55,7 +55,8 @@ class CallStream:
         finished: Callable[[], bool],
     ) -> None:
         """`begin` is told when the response begins, and gives its headers: with the first frame, or
-        after `patience` seconds without one. `opening` is sent before all frames. `drop` ends the
+        after `patience` seconds without one. What it raises instead is the end of the response; if there
+        was no frame yet it has to end `frames`, too. `opening` is sent before all frames. `drop` ends the
         request of a client that does not read. `finished`: whether the last frame is out, after which
         nothing may come."""
         self._frames = frames
@@ -118,15 +119,17 @@ class CallStream:
         self._since = self._loop.time()  # a silence before this is no reason for a heartbeat
         self._timer.cancel()
         self._look()
+        given = await self._begin()
         headers = [
             *_HEADERS,
-            *((name.encode(), value.encode("latin-1")) for name, value in self._begin().items()),
+            *((name.encode(), value.encode("latin-1")) for name, value in given.items()),
         ]
         await self._put({"type": "http.response.start", "status": 200, "headers": headers})
         return self._opening
 
     def _begin_early(self) -> None:
         self._early = self._loop.create_task(self._start_early())
+        self._early.add_done_callback(_hear)
 
     async def _start_early(self) -> None:
         if self._begun:
@@ -174,3 +177,9 @@ class CallStream:
         if self._abort is not None:
             self._abort["call"]()
         self._drop()
+
+
+def _hear(early: asyncio.Task[None]) -> None:
+    """What it raised is raised again where it is awaited, if it is."""
+    if not early.cancelled():
+        early.exception()

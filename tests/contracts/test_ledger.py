@@ -358,7 +358,7 @@ async def test_a_cancelled_opening_leaves_a_row_that_can_be_settled(
     ledger: Ledger, key: ApiKey
 ) -> None:
     rows = [opened(key) for _ in range(50)]
-    tasks = [asyncio.create_task(ledger.open(row)) for row in rows]
+    tasks = [asyncio.ensure_future(ledger.open(row)) for row in rows]
     await asyncio.sleep(0)
     for task in tasks:
         task.cancel()

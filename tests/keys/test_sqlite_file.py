@@ -188,7 +188,11 @@ def test_a_refused_start_leaves_the_other_ones_rows_open(
     ledger: SQLiteLedger, url: str, key: ApiKey, make_row: Callable[..., UsageRow]
 ) -> None:
     row = make_row()
-    asyncio.run(ledger.open(row))
+
+    async def open_row() -> None:
+        await ledger.open(row)
+
+    asyncio.run(open_row())
     refused = SQLiteLedger(url)
     with pytest.raises(LedgerBusy):
         refused.start()

@@ -135,15 +135,15 @@ async def test_a_waiter_may_leave_and_its_loop_may_end(
 
     def leave_a_loop() -> None:
         loop = asyncio.new_event_loop()
-        task = loop.create_task(ledger.open(orphan))
+        task = loop.create_task(open_again(ledger, orphan))
         loop.run_until_complete(asyncio.sleep(0.05))
         task.cancel()
         loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
         loop.close()
 
     with stalled(path):
-        leaving = asyncio.create_task(ledger.open(left))
-        waiting = asyncio.create_task(ledger.open(patient))
+        leaving = asyncio.ensure_future(ledger.open(left))
+        waiting = asyncio.ensure_future(ledger.open(patient))
         await asyncio.to_thread(leave_a_loop)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -41,7 +41,7 @@ class Server:
         self.sent.append({"type": "http.response.body", "body": piece, "more_body": True})
         return True
 
-    def begin(self) -> dict[str, str]:
+    async def begin(self) -> dict[str, str]:
         self.begun += 1
         return {"x-request-id": "r"}
 
