@@ -5,12 +5,11 @@ import functools
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import Generic, TypeAlias, TypeVar
 
-from gateway.engine.limits import within
 from gateway.engine.router import Target
+from gateway.engine.timed import Timed
 from gateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -20,7 +19,7 @@ from gateway.errors import (
     ProviderUnreachable,
 )
 from gateway.events import Usage
-from gateway.ports import Batch, Embedder, Events
+from gateway.ports import Batch, Embedder
 from gateway.records import Embeddings
 from gateway.request import ChatRequest, EmbeddingRequest
 
@@ -43,9 +42,9 @@ _LONGEST_NAME = 100
 
 async def ask(
     targets: Sequence[Target], request: ChatRequest
-) -> tuple[Target, Batch, Events, tuple[str, ...]]:
-    """The first target that answers, its first batch, the stream of the rest, which is to be closed,
-    and the attempts that failed before.
+) -> tuple[Target, Batch, Timed, tuple[str, ...]]:
+    """The first target that answers, its first batch, the rest, which is to be iterated as it says, and
+    the attempts that failed before.
 
     Raises the error of the target that was asked last when all failed; whether and when to try again
     is said for all of them. After the first batch there is no other attempt: a second answer would
@@ -170,14 +169,14 @@ def _exhausted(failures: Sequence[ProviderFailed]) -> ProviderFailed:
     return error
 
 
-async def _begin(request: ChatRequest, target: Target, deadline: float) -> tuple[Batch, Events]:
+async def _begin(request: ChatRequest, target: Target, deadline: float) -> tuple[Batch, Timed]:
     provider = target.upstream.provider
     events = provider.stream(replace(request, model=target.model))
-    limited = within(target.upstream.limits, provider.name, events, deadline)
-    with suppress(StopAsyncIteration):
-        return await anext(limited), limited
-    async with aclosing(limited):
+    timed = Timed(target.upstream.limits, provider.name, events, deadline)
+    batch = await timed.first()
+    if batch is None:
         raise ProviderTruncated(f"The provider {provider.name!r} ended without an answer.")
+    return batch, timed
 
 
 async def _embed(request: EmbeddingRequest, target: Target, deadline: float) -> Embeddings:

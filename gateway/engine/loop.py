@@ -75,9 +75,10 @@ class ToolLoop:
         while True:
             round_ = answer.next_round()
             target, batch, rest, attempts = await ask(route.targets, round_.request)
-            async with aclosing(rest):
+            async with rest:
                 yield round_.open(target, batch, attempts)
                 async for batch in rest:
+                    rest.got()
                     if kept := round_.take(batch):
                         yield kept
             if round_.complete is None:

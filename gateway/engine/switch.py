@@ -1,12 +1,12 @@
 """Which engine answers: the tool loop, or an agent that the settings name."""
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import replace
 
 from gateway.engine.apart import apart
-from gateway.engine.limits import TimeLimits, within
+from gateway.engine.limits import TimeLimits
 from gateway.engine.router import Route, Router, Target, Upstream
+from gateway.engine.timed import Timed
 from gateway.events import Error, StepStart
 from gateway.ports import Engine, Events
 from gateway.records import Call
@@ -33,8 +33,9 @@ class Switch:
         (target,) = route.targets
         events = apart(engine.stream(call, _prepare(route, request)))
         started = False
-        async with aclosing(within(target.upstream.limits, route.name, events)) as limited:
-            async for batch in limited:
+        async with Timed(target.upstream.limits, route.name, events) as timed:
+            async for batch in timed:
+                timed.got()
                 if not isinstance(batch, list | tuple):
                     kind = type(batch).__name__
                     raise TypeError(f"an engine yields lists or tuples of events, not a {kind}")

@@ -183,25 +183,55 @@ class Delivery:
         """
         async with aclosing(self._events):
             task = asyncio.current_task()
-            batch = await self._next(task)
-            if not self.begun and isinstance(batch[0], Error):
-                raise Refused(batch[0])
-            while not self._abandoned:
-                if data := encoder.encode(batch):
-                    yield data
-                if isinstance(batch[-1], Complete | Error):
-                    self._close(batch[-1])
-                    return
-                batch = await self._next(task)
+            try:
+                if self._interruption is None:
+                    self._waiting = task
+                    async for batch in self._events:
+                        self._waiting = None
+                        if not self.begun and type(batch[0]) is Error:
+                            raise Refused(batch[0])
+                        if data := encoder.encode(batch):
+                            self.begun = True
+                            yield data
+                        end = batch[-1]
+                        if type(end) is Complete or type(end) is Error:
+                            self._close(end)
+                            return
+                        if self._abandoned:
+                            return
+                        if self._interruption is not None:
+                            break
+                        self._waiting = task
+            except asyncio.CancelledError:
+                self._heed(task)
+            finally:
+                self._waiting = None
+            end = self._interrupted()
+            if not self.begun:
+                raise Refused(end)
+            if data := encoder.encode((end,)):
+                yield data
+            self._close(end)
 
     async def collect(self) -> Outcome:
         """The whole answer."""
         outcome = Outcome()
         async with aclosing(self._events):
             task = asyncio.current_task()
-            while outcome.end is None:
-                outcome.feed(await self._next(task))
-        self._close(outcome.end)
+            try:
+                if self._interruption is None:
+                    self._waiting = task
+                    async for batch in self._events:
+                        outcome.feed(batch)
+            except asyncio.CancelledError:
+                self._heed(task)
+            finally:
+                self._waiting = None
+            end = outcome.end
+            if end is None:
+                end = self._interrupted()
+                outcome.feed((end,))
+        self._close(end)
         return outcome
 
     def abandon(self) -> None:
@@ -220,28 +250,15 @@ class Delivery:
         """Stop the engine, wherever it is."""
         await self._events.aclose()
 
-    async def _next(self, task: asyncio.Task[object] | None) -> Batch:
-        """`task`: the present one, which does not change within an answer."""
-        if self._interruption is not None:
-            return self._interrupted()
-        self._waiting = task
-        try:
-            return await anext(self._events)
-        except asyncio.CancelledError:
-            self._heed(task)
-            return self._interrupted()
-        finally:
-            self._waiting = None
-
     def _heed(self, task: asyncio.Task[object] | None) -> None:
         """Called on cancellation: raises it again if it was not meant as an interruption."""
         if self._interruption is None or task is None or task.uncancel():
             raise
 
-    def _interrupted(self) -> Batch:
+    def _interrupted(self) -> Error:
         if self._interruption is None:
             raise RuntimeError("nothing interrupted this call")
-        return (self._interruption.event(),)
+        return self._interruption.event()
 
     def _close(self, end: Complete | Error) -> None:
         self.delivered = True

@@ -85,27 +85,27 @@ class CallStream:
         self._since = self._loop.time()
         self._timer = self._loop.call_later(self._patience, self._begin_early)
         try:
-            await self._deliver()
+            async with aclosing(self._frames):
+                async for frame in self._frames:
+                    if not self._begun:
+                        frame = await self._start() + frame
+                    elif self._early is not None:
+                        await self._early
+                        self._early = None
+                    if self._sending or not self._push(frame):
+                        await self._put(
+                            {"type": "http.response.body", "body": frame, "more_body": True}
+                        )
+                    else:
+                        self._since = self._loop.time()
+            await self._finish()
         finally:
             self._timer.cancel()
             self._stop_beat()
             if self._early is not None:
                 self._early.cancel()
 
-    async def _deliver(self) -> None:
-        async with aclosing(self._frames):
-            async for frame in self._frames:
-                if not self._begun:
-                    frame = await self._start() + frame
-                elif self._early is not None:
-                    await self._early
-                    self._early = None
-                if self._sending or not self._push(frame):
-                    await self._put(
-                        {"type": "http.response.body", "body": frame, "more_body": True}
-                    )
-                else:
-                    self._since = self._loop.time()
+    async def _finish(self) -> None:
         rest = b""
         if not self._begun:
             rest = await self._start()

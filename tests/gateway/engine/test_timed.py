@@ -4,7 +4,8 @@ from contextlib import aclosing
 
 import pytest
 
-from gateway.engine.limits import TimeLimits, within
+from gateway.engine.limits import TimeLimits
+from gateway.engine.timed import Timed
 from gateway.errors import ProviderTimedOut, ProviderTruncated
 from gateway.events import Complete, Delta
 from gateway.ports import Batch
@@ -19,7 +20,15 @@ def _limited(
     limits: TimeLimits, *script: Part
 ) -> tuple[ScriptedModel, AsyncGenerator[Batch, None]]:
     model = ScriptedModel(script)
-    return model, within(limits, "acme", model.stream(None))  # type: ignore[arg-type]  # not looked at
+    timed = Timed(limits, "acme", model.stream(None))  # type: ignore[arg-type]  # not looked at
+    return model, _batches(timed)
+
+
+async def _batches(timed: Timed) -> AsyncGenerator[Batch, None]:
+    async with timed:
+        async for batch in timed:
+            timed.got()
+            yield batch
 
 
 @pytest.mark.parametrize(
