@@ -84,7 +84,7 @@ class Account:
     def _state(self, status: RowStatus) -> UsageRow:
         meter, end, step = self.meter, self.meter.end, self.meter.step
         usage, counted = meter.usage(roughly=status == "open")
-        cost = self._cost(step.provider, step.model) if step is not None else 0
+        cost = self._cost(usage, step.provider, step.model) if step is not None else 0
         if cost is not None:
             cost += sum(
                 self._prices.tool_cost(line.name)
@@ -178,8 +178,8 @@ class Account:
             told[steps[-1].number] = total - steps[-1].spent
         return told
 
-    def _cost(self, provider: str, model: str) -> int | None:
-        """Of all steps, each at its own price."""
+    def _cost(self, usage: Usage, provider: str, model: str) -> int | None:
+        """Of all steps, each at its own price; of `usage` as long as they are not told."""
         end = self.meter.end
         if (
             isinstance(end, Complete)
@@ -192,7 +192,7 @@ class Account:
                 if step.usage is not None
             ]
             return None if any(cost is None for cost in costs) else sum(cost or 0 for cost in costs)
-        return self._price(self.meter.usage()[0], provider, model)
+        return self._price(usage, provider, model)
 
     def _price(self, usage: Usage, provider: str, model: str) -> int | None:
         return self._prices.cost(

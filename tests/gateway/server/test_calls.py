@@ -184,6 +184,20 @@ async def test_checkpoints_hand_over_what_open_rows_count_so_far(
     assert [row.status for row in book.settled] == ["cancelled"]
 
 
+async def test_a_checkpoint_counts_no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vocabulary would take longer than all else that the streams do in these seconds."""
+
+    def count(text: str) -> int:
+        raise AssertionError("counted")
+
+    monkeypatch.setattr("gateway.server.tokens.count", count)
+    book = Book()
+    live = _live(book)
+    live.account.meter.take([STEP, Delta("A text of forty bytes, which is ten tokens.")])
+    live.account.checkpoint()
+    assert [row.usage.output_tokens for row in book.checkpoints] == [10]
+
+
 async def test_a_settled_row_is_never_checkpointed() -> None:
     book = Book()
     live = _live(book)
