@@ -54,7 +54,8 @@ class Provider(Protocol):
     without what the engine itself takes care of (`type`, `retries`, `models`, all of `timeout` but
     `connect`, which is there as `connect_timeout` in seconds). Raises `ValueError` in one line that
     names the field and what is expected. Construction asks no network; it may
-    look at files that the row names.
+    look at files that the row names. It may have `retries`, for rows that name none, and `asks_whole`:
+    true where a request that is no `stream` has no event before its answer is whole.
     """
 
     name: str

@@ -105,10 +105,13 @@ class _Config(BaseModel):
     omit: frozenset[str] = frozenset()
     """Options that the server refuses, besides those of its profile."""
     thoughts_in_text: ThoughtsInText | None = None
+    ask_whole: bool = False
+    """Ask in one piece for what the client wants in one piece."""
 
 
 class OpenAIProvider:
-    """One upstream that speaks chat completions. Always streams, whatever the client asked for."""
+    """One upstream that speaks chat completions. It is asked for streams, whatever the client asked for,
+    unless its row has `ask_whole`: so time limits hold between tokens, and a cut answer is counted."""
 
     most_inputs = 2048
 
@@ -120,6 +123,7 @@ class OpenAIProvider:
             raise ValueError(complain(error, _Config)) from None
         key = self._config.api_key
         self._key = key.get_secret_value() if key else ""
+        self.asks_whole = self._config.ask_whole
         self._way: _Way | None = None
         profile = PROFILES[self._config.profile or guess(self._config.base_url)]
         self._profile = replace(
@@ -130,7 +134,9 @@ class OpenAIProvider:
         self._left_out: set[str] = set()
 
     async def stream(self, request: ChatRequest, /) -> Events:
-        answer = await self._ask("POST", "/chat/completions", _STREAM, self._body(request))
+        whole = self.asks_whole and not request.stream
+        body = self._body(request, stream=not whole)
+        answer = await self._ask("POST", "/chat/completions", _JSON if whole else _STREAM, body)
         reader = ChunkReader(self.name, self._key)
         how = self._config.thoughts_in_text
         split = None if how is None else ThoughtSplitter(how).split
@@ -208,20 +214,20 @@ class OpenAIProvider:
                 self._way = Origin(config.base_url, headers, config.connect_timeout)
         return self._way
 
-    def _body(self, request: ChatRequest) -> bytes:
+    def _body(self, request: ChatRequest, *, stream: bool) -> bytes:
         history, request = request.messages, plain(request)
         body: dict[str, object] = {
             **request.options,
             "model": request.model,
             "messages": self._profile.unseal(history, request.messages),
-            "stream": True,
+            "stream": stream,
         }
         if request.tools:
             body["tools"] = request.tools
         if request.n > 1:
             body["n"] = request.n
         asked = body.pop("stream_options", None)
-        if self._config.stream_usage:
+        if stream and self._config.stream_usage:
             body["stream_options"] = {
                 **(asked if isinstance(asked, dict) else {}),
                 "include_usage": True,

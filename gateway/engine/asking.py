@@ -172,7 +172,7 @@ def _exhausted(failures: Sequence[ProviderFailed]) -> ProviderFailed:
 async def _begin(request: ChatRequest, target: Target, deadline: float) -> tuple[Batch, Timed]:
     provider = target.upstream.provider
     events = provider.stream(replace(request, model=target.model))
-    timed = Timed(target.upstream.limits, provider.name, events, deadline)
+    timed = Timed(target.upstream.limits_for(request), provider.name, events, deadline)
     batch = await timed.first()
     if batch is None:
         raise ProviderTruncated(f"The provider {provider.name!r} ended without an answer.")

@@ -24,6 +24,8 @@ class Upstream:
 
     provider: Provider
     limits: TimeLimits = field(default_factory=TimeLimits)
+    asks_whole: bool = False
+    """Whether nothing of an answer that the client wants in one piece is there before all of it."""
     retries: int = 1
     """Further attempts when a request failed before its first event, and may succeed later."""
     breaker: BreakerRules | None = field(default_factory=BreakerRules)
@@ -32,6 +34,11 @@ class Upstream:
     """Offered to its models when they are asked for by `provider/model`."""
     sources: tuple[Source, ...] = ()
     """The same, as far as they have any at the time."""
+
+    def limits_for(self, request: ChatRequest) -> TimeLimits:
+        if request.stream or not self.asks_whole:
+            return self.limits
+        return replace(self.limits, first_event=self.limits.total)
 
 
 @frozen()

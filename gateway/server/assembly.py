@@ -148,6 +148,7 @@ def _upstream(
     return Upstream(
         provider=provider,
         limits=TimeLimits(**row.timeout.model_dump()),
+        asks_whole=getattr(provider, "asks_whole", False),
         retries=getattr(provider, "retries", 1) if row.retries is None else row.retries,
         breaker=BreakerRules(**row.breaker.model_dump()) if row.breaker is not None else None,
         tools=plain,

@@ -21,7 +21,16 @@ from gateway.errors import (
     ProviderTruncated,
     ProviderUnreachable,
 )
-from gateway.events import Complete, Delta, Event, Usage
+from gateway.events import (
+    Complete,
+    Delta,
+    Event,
+    ReasoningDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStart,
+    Usage,
+)
 from gateway.request import ChatRequest
 from tests.mocking import mocked_http
 from tests.servers.scripted import (
@@ -225,6 +234,62 @@ async def test_the_body_is(
     json = exchange.json
     assert isinstance(json, dict)
     assert json == expected
+
+
+MESSAGE = {
+    "role": "assistant",
+    "content": "Hé\u2028llo",
+    "reasoning_content": "Hm.",
+    "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+}
+IN_ONE_PIECE = orjson.dumps(
+    {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": MESSAGE, "finish_reason": "tool_calls"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+    }
+)
+
+
+async def test_what_a_client_wants_in_one_piece_is_asked_for_so_where_the_row_says_so() -> None:
+    options = {"stream_options": {"include_usage": True}, "seed": 1}
+    request = ChatRequest(model="m", messages=REQUEST.messages, options=options)
+    async with connected(replay(answer(200, IN_ONE_PIECE)), ask_whole=True) as (upstream, provider):
+        for _ in range(2):
+            events, error = await collect(provider, request)
+            assert error is None
+            assert events == [
+                ReasoningDelta("Hm."),
+                Delta("Hé\u2028llo"),
+                ToolCallStart("c1", "f", "client"),
+                ToolCallDelta("c1", "{}"),
+                ToolCallReady("c1", "{}"),
+                Complete("tool_calls", usage=Usage(3, 2)),
+            ]
+    assert upstream.connections == 1
+    exchange = upstream.exchanges[0]
+    assert exchange.json == {**MINIMAL, "stream": False, "seed": 1}
+    assert exchange.headers["accept"] == "application/json"
+
+
+async def test_what_a_client_wants_as_a_stream_is_asked_for_so_in_any_case() -> None:
+    request = ChatRequest(model="m", messages=REQUEST.messages, stream=True)
+    async with connected(replay(WHOLE), ask_whole=True) as (upstream, provider):
+        assert await collect(provider, request) == (EVENTS, None)
+    assert upstream.exchanges[0].json == ASKING
+
+
+async def test_a_server_that_streams_what_was_asked_for_in_one_piece_is_heard() -> None:
+    async with connected(replay(WHOLE), ask_whole=True) as (_, provider):
+        assert await collect(provider) == (EVENTS, None)
+
+
+async def test_an_answer_in_one_piece_that_is_cut_is_none() -> None:
+    cut = answer(200, IN_ONE_PIECE)[:-10]
+    async with connected(replay(cut, close=True), ask_whole=True) as (_, provider):
+        events, error = await collect(provider)
+    assert events == []
+    assert isinstance(error, ProviderTruncated)
 
 
 async def test_the_gateway_s_own_field_is_dropped_and_no_other() -> None:
@@ -881,7 +946,7 @@ async def test_a_list_of_models_may_fail(response: bytes, code: str) -> None:
         ({"base_uri": "http://x"}, "base_uri: no such setting; did you mean base_url?"),
         (
             {"zzz": 1},
-            "zzz: no such setting; expected one of api_key, base_url, headers, max_tokens_field, "
+            "zzz: no such setting; expected one of api_key, ask_whole, base_url, headers, max_tokens_field, "
             "omit, profile, stream_usage, thoughts_in_text",
         ),
         ({"omit": "seed"}, "omit: expected a list"),

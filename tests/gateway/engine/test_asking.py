@@ -1,6 +1,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -237,6 +238,22 @@ async def test_a_provider_that_does_not_begin_is_given_up_for_the_next() -> None
     assert slow.open == 0
     with pytest.raises(ProviderTimedOut):
         await ask([_target(slow, limits=TimeLimits(first_event=0.05))], a_request())
+
+
+async def test_an_answer_in_one_piece_has_the_whole_time_to_begin() -> None:
+    limits = TimeLimits(first_event=0.05, total=0.3)
+    upstream = Upstream(
+        provider=ScriptedModel((0.1, *says("hi"))), retries=0, limits=limits, asks_whole=True
+    )
+    request = a_request(stream=False)
+    _, batch, rest, _ = await ask([Target(upstream, "m")], request)
+    assert batch == says("hi")[0]
+    await rest.aclose()
+    with pytest.raises(ProviderTimedOut, match=r"did not begin to answer within 0\.05 s"):
+        await ask([Target(upstream, "m")], a_request())
+    never = replace(upstream, provider=ScriptedModel((30.0,)))
+    with pytest.raises(ProviderTimedOut, match=r"did not finish within 0\.3 s"):
+        await ask([Target(never, "m")], request)
 
 
 async def test_cancelling_the_wait_for_an_answer_closes_the_provider() -> None:

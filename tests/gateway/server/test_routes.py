@@ -51,6 +51,7 @@ def gateway(
         "base_url": "http://127.0.0.1:9/v1",
         "retries": 0,
     }
+    settings["providers"]["whole"] = {**settings["providers"]["up"], "ask_whole": True}
     settings["models"] = {
         "helper": {"targets": ["up/m"], "tools": ["calculator"]},
         "fallback": {"targets": ["nowhere/m", "up/m"]},
@@ -139,6 +140,49 @@ async def test_a_row_knows_what_a_call_was_and_cost(client: httpx2.AsyncClient) 
     assert {name: found[name] for name in known} == known
     assert isinstance(found["duration_ms"], int)
     assert isinstance(found["first_token_ms"], int)
+
+
+async def test_an_answer_may_be_asked_for_in_one_piece(
+    client: httpx2.AsyncClient, upstream: ScriptedUpstream, gateway: Gateway
+) -> None:
+    """Nothing is known of what was written for a client that left meanwhile."""
+    said = orjson.dumps(
+        {
+            "choices": [
+                {"index": 0, "message": {"content": "All of it."}, "finish_reason": "stop"}
+            ],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 4},
+        }
+    )
+
+    async def tell(exchange: Exchange) -> None:
+        assert isinstance(exchange.json, dict)
+        if b"silent" in exchange.body:
+            await exchange.until_closed()
+        elif exchange.json["stream"]:
+            await speak(exchange)
+        else:
+            await exchange.send(answer(200, said))
+
+    upstream.script = tell
+    response = await client.post(CHAT, content=body(stream=False, model="whole/m"))
+    choice = response.json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("All of it.", "stop")
+    found = await row(client, response)
+    assert (found["tokens_out"], found["counted"], found["stream"]) == (4, "reported", False)
+    assert "Hello " in (await client.post(CHAT, content=body(model="whole/m"))).text
+    with pytest.raises(httpx2.ReadTimeout):
+        await client.post(CHAT, content=body("silent", stream=False, model="whole/m"), timeout=0.5)
+    async with asyncio.timeout(5):
+        await upstream.idle.wait()
+        rows: list[dict[str, object]] = []
+        while not rows:
+            told = await asyncio.to_thread(gateway.rows)
+            rows = [row for row in told if row["provider"] == "whole" and row["status"] != "ok"]
+            rows = [row for row in rows if row["status"] != "open"]
+    assert [(row["status"], row["tokens_in"], row["tokens_out"]) for row in rows] == [
+        ("cancelled", 0, 0)
+    ]
 
 
 async def test_a_row_is_found_by_the_id_of_its_answer_too(client: httpx2.AsyncClient) -> None:
@@ -263,7 +307,7 @@ async def test_models_are_listed_and_described(
     listing = (await client.get("/v1/models")).json()
     valid("ListModelsResponse", listing)
     names = [model["id"] for model in listing["data"]]
-    assert names == ["helper", "fallback", "quiet", "up/m", "up/n"]
+    assert names == ["helper", "fallback", "quiet", "up/m", "up/n", "whole/m", "whole/n"]
     described = (await client.get("/v1/models/up/n")).json()
     valid("Model", described)
     assert (described["id"], described["owned_by"]) == ("up/n", "up")
