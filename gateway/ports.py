@@ -6,9 +6,9 @@ entry point (`gateway.providers`, `gateway.agents`, `gateway.wires`, `gateway.le
 (ledger, path, email, since, until) to the number of rows written.
 """
 
+import asyncio
 from collections.abc import (
     AsyncGenerator,
-    Awaitable,
     Callable,
     Generator,
     Iterator,
@@ -223,10 +223,10 @@ class Ledger(Protocol):
         moment ago, and a key works from the moment that it is shown."""
         ...
 
-    def open(self, row: UsageRow, /) -> Awaitable[None]:
-        """Hand over a new row. It is durable once what this returns was awaited: any number may do so, or
-        nobody, and one that stops waiting changes nothing. Raises `LedgerUnavailable`, then, or at once
-        if that is known already."""
+    def open(self, row: UsageRow, /) -> asyncio.Future[None]:
+        """Hand over a new row, which is durable once the future is done. It is for looking at, not for
+        cancelling, and nobody has to. Raises `LedgerUnavailable` at once if that is known already, or else
+        the future does, within seconds; then the row may be written yet, and is to be settled."""
         ...
 
     def checkpoint(self, row: UsageRow, /) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import TypeVar
@@ -99,7 +99,7 @@ class SQLiteLedger(Ledger):
                     raise LedgerUnavailable("The ledger cannot be read.") from error
         return self.find(secret)
 
-    def open(self, row: UsageRow, /) -> Awaitable[None]:
+    def open(self, row: UsageRow, /) -> asyncio.Future[None]:
         if self._writer is None:
             raise LedgerUnavailable("The ledger is not open.")
         return self._writer.open(row)

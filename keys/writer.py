@@ -14,9 +14,10 @@ import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Generator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TypeAlias, TypeVar, cast
 
@@ -55,33 +56,9 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(slots=True, eq=False)
-class _Open(Awaitable[None]):
-    """Often done before anybody waits for it, who then waits for nothing."""
-
+class _Open:
     row: UsageRow
-    waiter: asyncio.Future[bool]
-    """Whether it was written. No exception: nobody may ask."""
-    overdue: float
-    settle: Callable[[UsageRow], None]
-
-    def __await__(self) -> Generator[object, None, None]:
-        if not self.waiter.done():
-            timer = self.waiter.get_loop().call_at(self.overdue, self._give_up)
-            try:
-                yield from asyncio.shield(self.waiter).__await__()
-            finally:
-                timer.cancel()
-        if not self.waiter.result():
-            raise _unavailable()
-
-    def _give_up(self) -> None:
-        if not self.waiter.done():
-            # It may be written yet, and must not look as if it still ran.
-            error = _unavailable()
-            self.settle(
-                replace(self.row, status="error", http_status=error.status, error_code=error.code)
-            )
-            self.waiter.set_result(False)
+    waiter: asyncio.Future[None]
 
 
 @dataclass(slots=True, eq=False)
@@ -159,14 +136,15 @@ class Writer:
         self._queue.put(_Stop())
         self._thread.join()
 
-    def open(self, row: UsageRow) -> Awaitable[None]:
+    def open(self, row: UsageRow) -> asyncio.Future[None]:
         """As `Ledger.open`."""
         if self._finished or time.monotonic() < self._retry_at:
             raise _unavailable()
         loop = asyncio.get_running_loop()
-        opening = _Open(row, loop.create_future(), loop.time() + _PATIENCE, self.settle)
-        self._put(opening)
-        return opening
+        waiter = loop.create_future()
+        waiter.add_done_callback(partial(_note, loop.call_later(_PATIENCE, _fail, waiter)))
+        self._put(_Open(row, waiter))
+        return waiter
 
     def checkpoint(self, row: UsageRow) -> None:
         self._put(_Checkpoint(row))
@@ -241,7 +219,7 @@ class Writer:
 
     def _keep(self, row: UsageRow) -> None:
         if row.id not in self._opened and len(self._unsettled) >= _MOST_UNOPENED:
-            # Such a row was refused before it began. Those that were promised always have room.
+            # Such a call got no answer. Those that were promised always have room.
             logger.error("usage row %s is lost: the ledger fails, and it was never opened", row.id)
             return
         self._unsettled.setdefault(row.id, row)
@@ -444,7 +422,7 @@ def _unavailable() -> LedgerUnavailable:
     )
 
 
-def _resolve(waiters: Sequence[asyncio.Future[bool]], *, written: bool) -> None:
+def _resolve(waiters: Sequence[asyncio.Future[None]], *, written: bool) -> None:
     """Wakes those who wait, with one call for each event loop. A loop that has gone is left alone."""
     loops = defaultdict(list)
     for waiter in waiters:
@@ -454,7 +432,20 @@ def _resolve(waiters: Sequence[asyncio.Future[bool]], *, written: bool) -> None:
             loop.call_soon_threadsafe(_finish, group, written)
 
 
-def _finish(waiters: Sequence[asyncio.Future[bool]], written: bool) -> None:
+def _finish(waiters: Sequence[asyncio.Future[None]], written: bool) -> None:
     for waiter in waiters:
-        if not waiter.done():  # given up meanwhile
-            waiter.set_result(written)
+        if not written:
+            _fail(waiter)
+        elif not waiter.done():  # given up meanwhile
+            waiter.set_result(None)
+
+
+def _fail(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_exception(_unavailable())
+
+
+def _note(timer: asyncio.TimerHandle, waiter: asyncio.Future[None]) -> None:
+    timer.cancel()
+    if not waiter.cancelled():
+        waiter.exception()  # taken note of, should nobody ask

@@ -23,7 +23,8 @@ class Timed:
             async for batch in timed:
                 timed.got()
 
-    Iterating and leaving the block raise `ProviderTimedOut` when a limit has passed.
+    When a limit has passed what is awaited is cancelled, and leaving the block makes `ProviderTimedOut` of
+    that.
     """
 
     __slots__ = (

@@ -1,6 +1,8 @@
 """The usage row of one call, from its opening to its settlement."""
 
-from collections.abc import Awaitable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 
 from gateway.errors import LedgerUnavailable
@@ -26,7 +28,9 @@ class Account:
         self._row = row
         self._ledger = ledger
         self._prices = prices
-        self._opening: Awaitable[None] | None = None
+        self._opening: asyncio.Future[None] | None = None
+        self._failure: Error | None = None
+        """Of the ledger: what the client is told, whatever the engine has said."""
         self._counted = -1
         self.settled = False
         self.http_status: int | None = None
@@ -39,19 +43,23 @@ class Account:
         `LedgerUnavailable`."""
         self._opening = self._ledger.open(self._row)
 
+    def on_failure(self, tell: Callable[[LedgerUnavailable], None]) -> None:
+        """`tell` is called should it turn out that the row cannot be written."""
+        if self._opening is not None:
+            self._opening.add_done_callback(partial(_pass_on, tell))
+
     async def opened(self) -> None:
         """Waits until the row is durable: to be called before a byte of the response goes out. Raises
-        `LedgerUnavailable`; there is no row then."""
+        `LedgerUnavailable`. The row is to be settled all the same, with what the engine did meanwhile:
+        it is written once one can be."""
         if self._opening is None:
             return
         try:
-            await self._opening
+            # Shielded, since there may be another one who waits.
+            await (self._opening if self._opening.done() else asyncio.shield(self._opening))
         except LedgerUnavailable as error:
-            if not self.settled:
-                self.meter.end = error.event()
-                self._row, self.settled = self._state("error"), True
+            self._failure = error.event()
             raise
-        self._opening = None
 
     def checkpoint(self) -> None:
         """Keep what was counted so far, if that is more than last time."""
@@ -69,7 +77,7 @@ class Account:
         return self._row
 
     def _status(self) -> RowStatus:
-        match self.meter.end:
+        match self._failure or self.meter.end:
             case Error() as error:
                 return "refused" if 400 <= error.status < 500 and self._at_fault(error) else "error"
             case Complete() if self.delivered:
@@ -82,7 +90,7 @@ class Account:
         return error.type == "invalid_request_error"
 
     def _state(self, status: RowStatus) -> UsageRow:
-        meter, end, step = self.meter, self.meter.end, self.meter.step
+        meter, end, step = self.meter, self._failure or self.meter.end, self.meter.step
         usage, counted = meter.usage(roughly=status == "open")
         cost = self._cost(usage, step.provider, step.model) if step is not None else 0
         if cost is not None:
@@ -203,3 +211,8 @@ class Account:
         if self.http_status is not None:
             return self.http_status
         return end.status if isinstance(end, Error) else CLIENT_GONE
+
+
+def _pass_on(tell: Callable[[LedgerUnavailable], None], opening: asyncio.Future[None]) -> None:
+    if not opening.cancelled() and isinstance(error := opening.exception(), LedgerUnavailable):
+        tell(error)

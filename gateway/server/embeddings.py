@@ -1,6 +1,5 @@
 """`POST /v1/embeddings`: texts to vectors, with the key, the limits and the row of any other call."""
 
-import asyncio
 import base64
 import struct
 import time
@@ -116,13 +115,14 @@ class EmbeddingEndpoint:
         )
         try:
             account.open()
-            await account.opened()
+            try:
+                await account.opened()
+            except BaseException:
+                account.settle()
+                raise
         except LedgerUnavailable as error:
             await plain_failure(error)(scope, receive, send)
             return
-        except asyncio.CancelledError:
-            account.settle()
-            raise
 
         def reply_headers() -> dict[str, str]:
             spent = round((time.monotonic() - started) * 1000)

@@ -188,13 +188,13 @@ class Delivery:
                     self._waiting = task
                     async for batch in self._events:
                         self._waiting = None
-                        if not self.begun and type(batch[0]) is Error:
-                            raise Refused(batch[0])
+                        if not self.begun and isinstance(first := batch[0], Error):
+                            raise Refused(first)
                         if data := encoder.encode(batch):
                             self.begun = True
                             yield data
                         end = batch[-1]
-                        if type(end) is Complete or type(end) is Error:
+                        if type(end) is not Delta and isinstance(end, Complete | Error):
                             self._close(end)
                             return
                         if self._abandoned:
@@ -223,6 +223,8 @@ class Delivery:
                     self._waiting = task
                     async for batch in self._events:
                         outcome.feed(batch)
+                        if self._interruption is not None and outcome.end is None:
+                            break
             except asyncio.CancelledError:
                 self._heed(task)
             finally:

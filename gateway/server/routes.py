@@ -147,7 +147,10 @@ class _Exchange:
         request = self._request = parsed or _NOT_UNDERSTOOD
         account = Account(
             self._row(request),
-            Meter(lambda: tokens.estimate(self._request), request.size),
+            Meter(
+                lambda: tokens.estimate(self._request),
+                lambda: tokens.estimate(self._request, roughly=True),
+            ),
             self._service.ledger,
             self._service.prices,
         )
@@ -161,6 +164,10 @@ class _Exchange:
         )
         try:
             account.open()
+        except LedgerUnavailable as error:
+            await self._refuse(error, parsed)(scope, receive, send)
+            return
+        try:
             if problem is not None:
                 await account.opened()
                 account.meter.end = problem.event()
@@ -173,12 +180,19 @@ class _Exchange:
                 kept = self._service.conversations
                 await self._converse(kept, call, account, scope, receive, send)
         except LedgerUnavailable as error:
-            # No row, and therefore no request id.
-            event = error.event()
-            await failure(self._wire.refuse(event, parsed), event, {})(scope, receive, send)
-        except asyncio.CancelledError:
             account.settle()
+            await self._refuse(error, parsed)(scope, receive, send)
+        except Exception:
+            if account.meter.end is None:
+                account.meter.end = InternalError("The call could not be begun.").event()
             raise
+        finally:
+            account.settle()
+
+    def _refuse(self, error: LedgerUnavailable, request: ChatRequest | None) -> Response:
+        """There may be no row, so there is no request id."""
+        event = error.event()
+        return failure(self._wire.refuse(event, request), event, {})
 
     async def _converse(
         self,
@@ -295,6 +309,7 @@ class _Exchange:
             meter,
         )
         delivery = Delivery(run(call, self._service.engine, steps), note)
+        account.on_failure(delivery.interrupt)
         if turn is not None:
             turn.attach(delivery)
         with self._service.calls.track(LiveCall(account, delivery)):
@@ -330,11 +345,7 @@ class _Exchange:
         patience, heartbeat = self._wire.patience, self._wire.heartbeat
 
         async def begin() -> Mapping[str, str]:
-            try:
-                await account.opened()
-            except LedgerUnavailable as error:
-                delivery.interrupt(error)
-                raise
+            await account.opened()
             account.http_status = 200
             delivery.begun = True
             return self._reply_headers(call)

@@ -55,9 +55,9 @@ class CallStream:
         finished: Callable[[], bool],
     ) -> None:
         """`begin` is told when the response begins, and gives its headers: with the first frame, or
-        after `patience` seconds without one. What it raises instead is the end of the response; if there
-        was no frame yet it has to end `frames`, too. `opening` is sent before all frames. `drop` ends the
-        request of a client that does not read. `finished`: whether the last frame is out, after which
+        after `patience` seconds without one. What it raises instead is the end of the response; where no
+        frame has come, somebody has to end `frames`, too. `opening` is sent before all frames. `drop` ends
+        the request of a client that does not read. `finished`: whether the last frame is out, after which
         nothing may come."""
         self._frames = frames
         self._begin = begin
@@ -116,10 +116,10 @@ class CallStream:
     async def _start(self) -> bytes:
         """Sends the headers. What goes first is left to the caller to send."""
         self._begun = True
-        self._since = self._loop.time()  # a silence before this is no reason for a heartbeat
         self._timer.cancel()
-        self._look()
         given = await self._begin()
+        self._since = self._loop.time()  # a silence before this is no reason for a heartbeat
+        self._look()
         headers = [
             *_HEADERS,
             *((name.encode(), value.encode("latin-1")) for name, value in given.items()),

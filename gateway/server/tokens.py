@@ -5,7 +5,7 @@ within some per cent of; without it four bytes are a token.
 """
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -41,40 +41,47 @@ def count(text: str) -> int:
     if _vocabulary is not None and len(text) <= _LONGEST:
         with suppress(UnicodeEncodeError):  # half of a character
             return len(_vocabulary.encode_ordinary(text))
-    return -(-size(text) // 4)
+    return _quarter(text)
 
 
-def estimate(request: ChatRequest) -> int:
-    """Tokens of a request's prompt: its messages and the tools that it offers."""
+def estimate(request: ChatRequest, *, roughly: bool = False) -> int:
+    """Tokens of a request's prompt: its messages and the tools that it offers. `roughly`: by the length of
+    its texts alone, which takes a twentieth of the time."""
+    counted = _quarter if roughly else count
     request = plain(request)  # whatever format it came in, it is as long
-    tools = sum(count(dump(tool).decode()) for tool in request.tools)
-    return tools + sum(_MESSAGE + sum(_message(message)) for message in request.messages)
+    tools = sum(counted(dump(tool).decode()) for tool in request.tools)
+    messages = sum(_MESSAGE + sum(_message(message, counted)) for message in request.messages)
+    return tools + messages
 
 
-def _message(message: Message) -> Iterable[int]:
+def _message(message: Message, counted: Callable[[str], int]) -> Iterable[int]:
     match message.get("content"):
         case str() as text:
-            yield count(text)
+            yield counted(text)
         case list() as parts:
-            yield from map(_part, parts)
+            yield from (_part(part, counted) for part in parts)
         case _:
             pass
     if isinstance(thoughts := message.get("reasoning_content"), str):
-        yield count(thoughts)
+        yield counted(thoughts)
     if calls := message.get("tool_calls"):
-        yield count(dump(calls).decode())
+        yield counted(dump(calls).decode())
 
 
-def _part(part: object) -> int:
+def _part(part: object, counted: Callable[[str], int]) -> int:
     match part:
         case {"text": str() as text}:
-            return count(text)
+            return counted(text)
         case {"image_url": Mapping() as image}:
             return _SMALL_IMAGE if image.get("detail") == "low" else _IMAGE
         case {"type": "text" | "refusal"}:
             return 0
         case _:
             return _IMAGE
+
+
+def _quarter(text: str) -> int:
+    return -(-size(text) // 4)
 
 
 def size(text: str) -> int:

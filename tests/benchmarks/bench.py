@@ -44,6 +44,8 @@ class Target:
     model: str
     key: str
     pid: int
+    whole: str = ""
+    """Before the models that are asked for in one piece where the client wants one."""
     paced: tuple[int, ...] = PACED
     turns: int = 100
     """It takes part in, at most."""
@@ -68,7 +70,8 @@ def targets(folder: Path, *, with_litellm: bool) -> Iterator[list[Target]]:
         assert provider.stdout is not None
         upstream = f"http://127.0.0.1:{int(provider.stdout.readline())}"
         pin(provider.pid, THEIRS)
-        config = f"providers:\n  b:\n    type: openai\n    base_url: {upstream}/v1\n"
+        row = f"{{type: openai, base_url: {upstream}/v1, ask_whole: "
+        config = f"providers:\n  b: {row}false}}\n  w: {row}true}}\n"
         started = time.monotonic()
         gateway = stack.enter_context(Gateway(folder, config))
         seconds = time.monotonic() - started
@@ -90,7 +93,7 @@ def targets(folder: Path, *, with_litellm: bool) -> Iterator[list[Target]]:
         )
         wait(f"http://127.0.0.1:{port}")
         found = [
-            Target("sluice", gateway.url, "b/", gateway.key(), gateway.pid),
+            Target("sluice", gateway.url, "b/", gateway.key(), gateway.pid, whole="w/"),
             Target("relay", f"http://127.0.0.1:{port}", "", "none", relay.pid),
         ]
         found[0].note("start", seconds)
@@ -103,10 +106,11 @@ def targets(folder: Path, *, with_litellm: bool) -> Iterator[list[Target]]:
         yield found
 
 
-async def measure(target: Target, load: Load) -> tuple[float, Heard]:
+async def measure(target: Target, load: Load, *, whole: bool = False) -> tuple[float, Heard]:
     """Microseconds, with what is done after the last answer."""
     before = cpu(target.pid)
-    heard = await make(load, target.url, target.model, target.key)
+    model = target.whole if whole else target.model
+    heard = await make(load, target.url, model, target.key)
     await asyncio.sleep(0.2)
     return cpu(target.pid) - before, heard
 
@@ -120,8 +124,8 @@ async def run(found: Sequence[Target], repeats: int) -> None:
     for turn in range(repeats):
         present = [target for target in found if turn < target.turns]
         for target in present if turn % 2 == 0 else reversed(present):
-            for name, load in (("request", REQUEST), ("stream", STREAM)):
-                spent, heard = await measure(target, load)
+            for name, load in (("request", REQUEST), ("whole", REQUEST), ("stream", STREAM)):
+                spent, heard = await measure(target, load, whole=name == "whole")
                 target.note(name, spent / heard.answers)
             await _chunks(target, "flood", FLOOD)
             for streams in target.paced:
@@ -151,6 +155,7 @@ def show(found: Sequence[Target], console: Console) -> None:
     cost = Table("CPU, µs", *names, "sluice : relay", title="Cost")
     rows = {
         "a request, 16 at a time": "request",
+        "… asked for in one piece": "whole",
         "a stream of one chunk, 16 at a time": "stream",
         "a chunk, as fast as it goes": "flood",
         **{f"a chunk every 20 ms, {n} streams": f"paced {n}" for n in PACED},
@@ -178,7 +183,7 @@ def show(found: Sequence[Target], console: Console) -> None:
         f"{sluice.figure('idle MB'):.0f} MB then and {sluice.figure('MB after'):.0f} MB at the end."
     )
     for other in others:
-        chunk, request = (other.figure(n) / sluice.figure(n) for n in ("paced 50", "request"))
+        chunk, request = (other.figure(n) / sluice.figure(n) for n in ("paced 50", "whole"))
         console.print(
             f"{other.name} takes {chunk:.0f} times as much a chunk, {request:.0f} a request."
         )

@@ -61,6 +61,24 @@ async def test_an_answer_waits_for_its_row_and_not_its_engine(
         assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
+async def test_whoever_waits_for_an_engine_is_told_at_once_that_the_disk_fails(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    with Gateway(tmp_path, config(upstream.url)) as gateway:
+        key = await asyncio.to_thread(gateway.key)
+        database, elsewhere = tmp_path / "data" / "sluice.db", tmp_path / "moved.db"
+        for streamed in (True, False):
+            async with connected(gateway.url) as client, asyncio.timeout(10):
+                await client.ask(key, body())
+                await client.hear(b"[DONE]\n\n")
+            database.rename(elsewhere)
+            async with connected(gateway.url) as client, asyncio.timeout(5):
+                await client.ask(key, body("silent", stream=streamed))
+                assert b"ledger_unavailable" in await client.hear(b"Try again.")
+            elsewhere.rename(database)
+            await asyncio.sleep(1.5)  # by then a row is tried again
+
+
 async def test_a_disk_that_hangs_ends_every_call_in_words(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
@@ -88,9 +106,10 @@ async def test_a_disk_that_hangs_ends_every_call_in_words(
             assert b"x-request-id" not in end
         await asyncio.to_thread(gateway.stop)
         rows = await asyncio.to_thread(gateway.rows)
-        ended = {(row["status"], row["error_code"]) for row in rows}
-        # Of what was refused there may be rows or none, as the disk came back before or after that.
-        assert ended - {("error", "ledger_unavailable")} == {("cancelled", None)}
+        ended = sorted((row["status"], row["error_code"], row["tokens_out"]) for row in rows)
+        # What was asked is accounted, though nobody heard the answer.
+        failed = [("error", "ledger_unavailable", written) for written in (0, 0, 2, 2)]
+        assert ended == [("cancelled", None, 0), *failed]
         assert not [line for line in gateway.log if "Traceback" in line or "retrieved" in line]
 
 

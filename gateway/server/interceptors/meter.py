@@ -54,10 +54,13 @@ class Meter(Filter):
     Counts do not depend on how bytes were cut: an event is an event, however many a read held.
     """
 
-    def __init__(self, estimate: Callable[[], int], size: int = 0) -> None:
-        """`estimate`: tokens of the request, asked for once at most, when nobody reports them; `size` is
-        its bytes."""
-        self._size = size
+    def __init__(
+        self, estimate: Callable[[], int], roughly: Callable[[], int] | None = None
+    ) -> None:
+        """`estimate`: tokens of the request, asked for once at most, when nobody reports them; `roughly`:
+        the same at less cost, for figures that are replaced soon."""
+        self._rough_prompt: int | None = None
+        self._estimate_roughly = roughly or estimate
         self._started = time.monotonic()
         self._estimate_prompt = estimate
         self._prompt: int | None = None
@@ -138,7 +141,11 @@ class Meter(Filter):
 
     def _estimate(self, *, roughly: bool = False) -> Usage:
         if roughly:
-            prompt = self._size // _BYTES if self._prompt is None else self._prompt
+            prompt = self._prompt
+            if prompt is None:
+                if self._rough_prompt is None:
+                    self._rough_prompt = self._estimate_roughly()
+                prompt = self._rough_prompt
             written = self._written + self._characters // _BYTES
             return Usage(input_tokens=prompt + self._grown, output_tokens=written)
         if self._prompt is None:

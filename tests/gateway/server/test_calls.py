@@ -26,8 +26,11 @@ class Book:
         self.checkpoints: list[UsageRow] = []
         self.settled: list[UsageRow] = []
 
-    async def open(self, row: UsageRow, /) -> None:
+    def open(self, row: UsageRow, /) -> asyncio.Future[None]:
         self.opened.append(row)
+        opening = asyncio.get_running_loop().create_future()
+        opening.set_result(None)
+        return opening
 
     def checkpoint(self, row: UsageRow, /) -> None:
         self.checkpoints.append(row)

@@ -139,7 +139,7 @@ async def test_a_rough_figure_goes_by_lengths_and_changes_nothing() -> None:
     def unasked() -> int:
         raise AssertionError("the prompt was counted")
 
-    meter = Meter(unasked, size=399)
+    meter = Meter(unasked, lambda: 99)
     meter.take([_step(1), Delta("a"), Delta("x" * 40), Delta("x" * 41)])
     for _ in range(2):
         assert meter.usage(roughly=True) == (Usage(99, 1 + 81 // 4), "partial")

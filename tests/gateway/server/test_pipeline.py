@@ -1,7 +1,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -393,6 +393,19 @@ async def test_an_interruption_of_a_collected_answer_is_its_end() -> None:
     assert outcome.end == STOPPING.event()
     assert errors == [STOPPING.event()]
     assert model.open == 0
+
+
+async def test_an_interruption_ends_a_collected_answer_though_the_engine_swallows_it() -> None:
+    async def stubborn() -> AsyncGenerator[Batch, None]:
+        for _ in range(100):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.02)
+            yield [HI]
+
+    delivery = Delivery(stubborn(), lambda error: None)
+    asyncio.get_running_loop().call_later(0.05, delivery.interrupt, STOPPING)
+    async with asyncio.timeout(1):
+        assert (await delivery.collect()).end == STOPPING.event()
 
 
 async def test_the_first_interruption_counts() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from pathlib import Path
 
 import httpx2
 import orjson
@@ -578,3 +579,20 @@ async def test_a_key_in_the_wrong_place_is_not_said_back(client: httpx2.AsyncCli
     response = await client.post(CHAT, content=body(model=secret))
     assert response.status_code == 404
     assert secret not in response.text
+
+
+async def test_a_call_that_cannot_be_begun_has_a_row_that_says_so(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text("def broken(call, events):\n    raise KeyError('x')\n")
+    settings = {**orjson.loads(config(upstream.url)), "interceptors": ["broken:broken"]}
+    with Gateway(tmp_path, orjson.dumps(settings).decode()) as gateway:
+        headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=headers) as client:
+            response = await client.post(CHAT, content=body())
+        assert response.status_code == 500
+        rows: list[dict[str, object]] = []
+        async with asyncio.timeout(5):
+            while not rows or rows[0]["status"] == "open":
+                rows = await asyncio.to_thread(gateway.rows)
+    assert [(row["status"], row["http_status"]) for row in rows] == [("error", 500)]

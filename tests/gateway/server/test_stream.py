@@ -152,6 +152,20 @@ async def test_a_response_begins_when_its_first_frame_is_late() -> None:
     assert server.whole
 
 
+async def test_no_heartbeat_goes_before_a_beginning_that_takes_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def begin(server: Server) -> dict[str, str]:
+        await asyncio.sleep(0.3)
+        return {}
+
+    monkeypatch.setattr(Server, "begin", begin)
+    server = Server()
+    await server.run(Frames().pause(0), heartbeat=0.05, send_timeout=0.1)
+    assert server.frames == [b"0"]
+    assert server.whole
+
+
 async def test_a_response_that_begins_in_time_has_its_opening_before_the_first_frame() -> None:
     server = Server()
     await server.run(Frames().pause(0.01, 0), opening=b"<", patience=0.05)
