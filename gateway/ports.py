@@ -7,14 +7,7 @@ entry point (`gateway.providers`, `gateway.agents`, `gateway.wires`, `gateway.le
 """
 
 import asyncio
-from collections.abc import (
-    AsyncGenerator,
-    Callable,
-    Generator,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ClassVar, Protocol, TypeAlias, runtime_checkable

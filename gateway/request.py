@@ -47,7 +47,7 @@ class ChatRequest:
     stream: bool = False
     include_usage: bool = False
     size: int = 0
-    """Bytes of the request's body, from which the prompt's tokens are estimated if need be."""
+    """Bytes of the request's body: what its history takes in memory, roughly."""
     conversation: str | None = None
     """The client's name for what this request goes on with."""
     previous: str | None = None

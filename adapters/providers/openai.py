@@ -134,9 +134,9 @@ class OpenAIProvider:
         self._left_out: set[str] = set()
 
     async def stream(self, request: ChatRequest, /) -> Events:
-        whole = self.asks_whole and not request.stream
-        body = self._body(request, stream=not whole)
-        answer = await self._ask("POST", "/chat/completions", _JSON if whole else _STREAM, body)
+        streamed = request.stream or not self.asks_whole
+        body = self._body(request, stream=streamed)
+        answer = await self._ask("POST", "/chat/completions", _STREAM if streamed else _JSON, body)
         reader = ChunkReader(self.name, self._key)
         how = self._config.thoughts_in_text
         split = None if how is None else ThoughtSplitter(how).split

@@ -172,7 +172,8 @@ class Delivery:
         self._interruption: GatewayError | None = None
         self._abandoned = False
         self.begun = False
-        """Whether the client has been told that there is an answer: a failure is a part of it then."""
+        """Whether the client is told that there is an answer, or a frame waits for that: a failure is a part
+        of it then."""
         self.delivered = False
         """Whether the end of the answer was handed over."""
 

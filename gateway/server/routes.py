@@ -180,7 +180,6 @@ class _Exchange:
                 kept = self._service.conversations
                 await self._converse(kept, call, account, scope, receive, send)
         except LedgerUnavailable as error:
-            account.settle()
             await self._refuse(error, parsed)(scope, receive, send)
         except Exception:
             if account.meter.end is None:

@@ -408,6 +408,17 @@ async def test_an_interruption_ends_a_collected_answer_though_the_engine_swallow
         assert (await delivery.collect()).end == STOPPING.event()
 
 
+async def test_an_end_of_an_engine_s_own_kind_is_an_end() -> None:
+    class Own(Complete):
+        pass
+
+    delivery, model, _ = _delivery([HI], [Own()])
+    frames = [frame async for frame in delivery.frames(_Encoder())]
+    assert b"Hi" in frames
+    assert delivery.delivered
+    assert model.open == 0
+
+
 async def test_the_first_interruption_counts() -> None:
     delivery, _, errors = _delivery([HI], 60.0)
     delivery.interrupt(STOPPING)

@@ -107,3 +107,12 @@ def test_what_one_format_says_of_a_tool_besides_is_no_part_of_the_prompt() -> No
     tool: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {}}}
     marked = {**tool, NATIVE: {"cache_control": {"type": "ephemeral"}}}
     assert tokens.estimate(_request(tools=[marked])) == tokens.estimate(_request(tools=[tool]))
+
+
+def test_a_rough_estimate_goes_by_the_length_of_texts_and_knows_pictures() -> None:
+    picture = {
+        "type": "image_url",
+        "image_url": {"url": "data:image/png;base64," + "A" * 8_000_000},
+    }
+    message = {"role": "user", "content": [{"type": "text", "text": "x" * 400}, picture]}
+    assert tokens.estimate(_request(message), roughly=True) == 4 + 100 + 765
