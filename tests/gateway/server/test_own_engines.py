@@ -3,6 +3,7 @@
 import json
 import re
 import textwrap
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -255,10 +256,10 @@ def test_whoever_leaves_stops_the_engine(
         model="clerk", messages=_question("please wait here"), stream=True
     ) as stream:
         assert any(choice.delta.content for chunk in stream for choice in chunk.choices)
-    for _ in range(100):
-        if (folder / "closed").exists() and gateway.rows()[-1]["status"] == "cancelled":
-            return
-    raise AssertionError("the engine still runs")
+    deadline = time.monotonic() + 10
+    while not (folder / "closed").exists() or gateway.rows()[-1]["status"] != "cancelled":
+        assert time.monotonic() < deadline, "the engine still runs"
+        time.sleep(0.01)
 
 
 def test_an_engine_finds_in_its_environment_what_the_env_file_says(folder: Path) -> None:
