@@ -35,6 +35,7 @@ from gateway.events import (
 
 _DONE = b"[DONE]"
 _BLANKS = b" \t\r\n\xef\xbb\xbf"  # the last three are a byte order mark
+_GAPS = (b"\n\n", b"\r\n\r\n")
 _MOST_CHOICES = 128
 _LARGEST_BODY = 64 << 20
 
@@ -239,6 +240,13 @@ class ChunkReader:
         if alike:
             self._take_alike(alike, events)
         return events
+
+    def hear(self, read: bytes) -> list[Event] | None:
+        """What a read says that is one event with text and nothing else. None, with nothing taken, for
+        another one: that is to be fed."""
+        if self._splitter.pieces or not read.endswith(_GAPS):
+            return None
+        return self._take_text(read.rstrip(b"\r\n"))
 
     def _take_text(self, event: bytes) -> list[Event] | None:
         """Nearly all reads of a model that writes hold one event with text and nothing else. None for

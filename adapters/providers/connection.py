@@ -61,6 +61,8 @@ class Connection(asyncio.BufferedProtocol):
         self._lost: OSError | None = None
         self._asked = self._paused = False
         self.rested_at = 0.0
+        self.listener: Callable[[bytes], bool] | None = None
+        """Is offered what has come while a read waits for it, and tells whether it took that."""
         self._begin()
 
     def _begin(self) -> None:
@@ -125,6 +127,7 @@ class Connection(asyncio.BufferedProtocol):
         return data
 
     async def leave(self, *, whole: bool) -> None:
+        self.listener = None
         try:
             if whole and not self._whole:
                 with suppress(TimeoutError, OSError):
@@ -184,6 +187,17 @@ class Connection(asyncio.BufferedProtocol):
         elif self._held > _MOST_HELD and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+        elif (
+            self.listener is not None
+            and self._waiter is not None
+            and not self._waiter.done()
+            and len(self._pieces) == 1
+            and not self._whole
+            and self.listener(self._pieces[0])
+        ):
+            self._pieces.clear()
+            self._held = 0
+            return
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from adapters.providers.chunks import ChunkReader
-from adapters.providers.connection import Answer, CannotConnect, Origin, framed
+from adapters.providers.connection import Answer, CannotConnect, Connection, Origin, framed
 from adapters.providers.decoding import FAILURES, decoded
 from adapters.providers.failures import failure, read_complaint, truncated
 from adapters.providers.profiles import PROFILES, LimitField, guess
@@ -36,7 +37,8 @@ from gateway.errors import (
     ProviderTimedOut,
     ProviderUnreachable,
 )
-from gateway.ports import Events
+from gateway.lane import Lane, Stream
+from gateway.ports import Batch, Events
 from gateway.records import Embeddings
 from gateway.request import ChatRequest, EmbeddingRequest, plain
 
@@ -133,13 +135,18 @@ class OpenAIProvider:
         )
         self._left_out: set[str] = set()
 
-    async def stream(self, request: ChatRequest, /) -> Events:
+    def stream(self, request: ChatRequest, /) -> Events:
+        return Stream(partial(self._stream, request))
+
+    async def _stream(self, request: ChatRequest, stream: Stream[Batch]) -> Events:
         streamed = request.stream or not self.asks_whole
         body = self._body(request, stream=streamed)
         answer = await self._ask("POST", "/chat/completions", _STREAM if streamed else _JSON, body)
         reader = ChunkReader(self.name, self._key)
         how = self._config.thoughts_in_text
         split = None if how is None else ThoughtSplitter(how).split
+        if stream.lane is not None and split is None and isinstance(answer, Connection):
+            answer.listener = listener(reader, stream.lane)
         try:
             while read := await answer.read():
                 batch = reader.feed(read)
@@ -302,6 +309,18 @@ class OpenAIProvider:
         return ProviderFailed(
             f"The provider {self.name!r} sent {what}.", code="upstream_malformed", retryable=False
         )
+
+
+def listener(reader: ChunkReader, lane: Lane[Batch]) -> Callable[[bytes], bool]:
+    """Puts what a read says into the lane, if it is text and the lane is clear."""
+
+    def listen(read: bytes) -> bool:
+        if not lane.is_clear() or (batch := reader.hear(read)) is None:
+            return False
+        lane.put(batch)
+        return True
+
+    return listen
 
 
 class _Way(Protocol):

@@ -24,28 +24,29 @@ class EventSplitter:
     Empty lines between events say nothing and are dropped. Raises `EventTooLarge`.
     """
 
-    __slots__ = ("_limit", "_pieces", "_size")
+    __slots__ = ("_limit", "_size", "pieces")
 
     def __init__(self, limit: int = 4 << 20) -> None:
         self._limit = limit
-        self._pieces: list[bytes] = []  # joined only when an end may have come: reads stay linear
+        self.pieces: list[bytes] = []  # joined only when an end may have come: reads stay linear
+        """Of the event that has begun and not ended."""
         self._size = 0
 
     @property
     def rest(self) -> bytes:
         """What came after the last whole event."""
-        return b"".join(self._pieces)
+        return b"".join(self.pieces)
 
     def feed(self, read: bytes) -> list[bytes]:
         """The events that end in this read."""
-        if self._pieces:
-            self._pieces.append(read)
+        if self.pieces:
+            self.pieces.append(read)
             if b"\n" not in read and b"\r" not in read:
                 self._size += len(read)
                 if self._size > self._limit:
                     raise self._too_large()
                 return []
-            buffer = b"".join(self._pieces)
+            buffer = b"".join(self.pieces)
         else:
             # Also drops the LF of a CRLF that the reads cut in two.
             buffer = read.lstrip(_LINE_ENDS)
@@ -54,7 +55,7 @@ class EventSplitter:
         if len(buffer) > self._limit and max(map(len, events)) > self._limit:
             raise self._too_large()
         rest = events.pop()
-        self._pieces = [rest] if rest else []
+        self.pieces = [rest] if rest else []
         self._size = len(rest)
         return events
 

@@ -19,6 +19,7 @@ from gateway.errors import (
     ProviderUnreachable,
 )
 from gateway.events import Usage
+from gateway.lane import Lane
 from gateway.ports import Batch, Embedder
 from gateway.records import Embeddings
 from gateway.request import ChatRequest, EmbeddingRequest
@@ -41,16 +42,16 @@ _LONGEST_NAME = 100
 
 
 async def ask(
-    targets: Sequence[Target], request: ChatRequest
+    targets: Sequence[Target], request: ChatRequest, lane: Lane[Batch] | None = None
 ) -> tuple[Target, Batch, Timed, tuple[str, ...]]:
     """The first target that answers, its first batch, the rest, which is to be iterated as it says, and
-    the attempts that failed before.
+    the attempts that failed before. Text of the rest may go into the lane.
 
     Raises the error of the target that was asked last when all failed; whether and when to try again
     is said for all of them. After the first batch there is no other attempt: a second answer would
     contradict the first.
     """
-    asking = _Asking(functools.partial(_begin, request))
+    asking = _Asking(functools.partial(_begin, request, lane))
     target, (batch, rest) = await asking.first(targets)
     return target, batch, rest, tuple(asking.failed)
 
@@ -169,10 +170,12 @@ def _exhausted(failures: Sequence[ProviderFailed]) -> ProviderFailed:
     return error
 
 
-async def _begin(request: ChatRequest, target: Target, deadline: float) -> tuple[Batch, Timed]:
+async def _begin(
+    request: ChatRequest, lane: Lane[Batch] | None, target: Target, deadline: float
+) -> tuple[Batch, Timed]:
     provider = target.upstream.provider
     events = provider.stream(replace(request, model=target.model))
-    timed = Timed(target.upstream.limits_for(request), provider.name, events, deadline)
+    timed = Timed(target.upstream.limits_for(request), provider.name, events, deadline, lane)
     batch = await timed.first()
     if batch is None:
         raise ProviderTruncated(f"The provider {provider.name!r} ended without an answer.")

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import orjson
 
@@ -40,6 +41,7 @@ from gateway.events import (
     ToolStatus,
     Usage,
 )
+from gateway.lane import Lane, Stream
 from gateway.ports import Batch, Events
 from gateway.records import Call
 from gateway.request import ChatRequest, Message, function_name
@@ -66,7 +68,10 @@ class ToolLoop:
         self._turns = turns
         self._limits = limits
 
-    async def stream(self, call: Call, request: ChatRequest, /) -> Events:
+    def stream(self, call: Call, request: ChatRequest, /) -> Events:
+        return Stream(partial(self._stream, call, request))
+
+    async def _stream(self, call: Call, request: ChatRequest, stream: Stream[Batch]) -> Events:
         route = self._router.resolve(request.model, call.key.tier)
         request = route.adapt(request)
         answer = _Answer(call, request, route, self._limits)
@@ -74,7 +79,8 @@ class ToolLoop:
         answer.begin(messages)
         while True:
             round_ = answer.next_round()
-            target, batch, rest, attempts = await ask(route.targets, round_.request)
+            lane = stream.lane and round_.listen(stream.lane)
+            target, batch, rest, attempts = await ask(route.targets, round_.request, lane)
             async with rest:
                 yield round_.open(target, batch, attempts)
                 async for batch in rest:
@@ -156,8 +162,7 @@ class _Round:
 
     def take(self, batch: Batch) -> Batch:
         """The events for the client. `Complete` ends a round, not yet the answer, and is held back."""
-        if not self.tools and (not self.request.tools or self.request.n > 1):
-            # No tools, no later round, nothing to remember.
+        if self._forgets():
             last = batch[-1]
             if type(last) is Complete:
                 self.complete = last
@@ -165,6 +170,14 @@ class _Round:
             return batch
         kept = [self._take(event) for event in batch]
         return [event for event in kept if event is not None]
+
+    def listen(self, lane: Lane[Batch]) -> Lane[Batch]:
+        """The lane for this round's text."""
+        return lane if self._forgets() else lane.after(self.take)
+
+    def _forgets(self) -> bool:
+        """Whether there are no tools, and so no later round and nothing to remember."""
+        return not self.tools and (not self.request.tools or self.request.n > 1)
 
     def _take(self, event: Event) -> Event | None:
         match event:

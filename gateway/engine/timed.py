@@ -7,6 +7,7 @@ from typing import Self
 
 from gateway.engine.limits import TimeLimits
 from gateway.errors import ProviderTimedOut
+from gateway.lane import Lane, divert
 from gateway.ports import Batch, Events
 
 
@@ -41,10 +42,15 @@ class Timed:
     )
 
     def __init__(
-        self, limits: TimeLimits, name: str, events: Events, deadline: float | None = None
+        self,
+        limits: TimeLimits,
+        name: str,
+        events: Events,
+        deadline: float | None = None,
+        lane: Lane[Batch] | None = None,
     ) -> None:
         """`deadline`: the time of the loop at which the total limit passes, if it began to count before
-        this."""
+        this. `lane`: for events that come while a batch is waited for."""
         self._limits = limits
         self._name = name
         self._events = events
@@ -55,6 +61,12 @@ class Timed:
         self._expired: str | None = None
         self._overdue = self._loop.time() + limits.total if deadline is None else deadline
         self._timer = self._look_at(self._nearest(self._loop.time()))
+        if lane is not None:
+            divert(events, lane.after(self._note))
+
+    def _note(self, batch: Batch) -> Batch:
+        self._since = self._loop.time()
+        return batch
 
     def __aiter__(self) -> Self:
         return self

@@ -6,14 +6,12 @@ peer is waited for. A proxy in front has such limits; a gateway without one need
 
 import asyncio
 import socket
-import weakref
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import httptools
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.server import logs
 from gateway.server.peers import give_up
@@ -83,11 +81,9 @@ class GuardedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {
             ABORT: {"call": self.transport.abort},
             DEPARTURE: {"tell": self._tell_departure, "forget": self._forget},
+            PUSH: {"flow": self.flow, "call": self._push},
         }
         super().on_headers_complete()
-        # Weakly: a cycle knows its scope, and both would stay until somebody looks for such rings.
-        cycle = weakref.ref(self.cycle)
-        self.scope["extensions"][PUSH] = {"call": partial(_push, self.transport, cycle)}
 
     def on_message_complete(self) -> None:
         if not self._wishes():
@@ -125,6 +121,12 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._departed == departed:  # and not that of the next request
             self._departed = None
 
+    def _push(self, piece: bytes) -> None:
+        """What a cycle's `send` does with a piece of a body that has no length, as long as writing is not
+        paused."""
+        if not self.transport.is_closing():
+            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+
     def _expire(self) -> None:
         if self._timer is not None:
             self._timer = None
@@ -134,17 +136,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _push(
-    transport: asyncio.Transport, reference: weakref.ref[RequestResponseCycle], piece: bytes
-) -> bool:
-    """What a cycle's `send` does with a piece of a body that has no length, in the common case."""
-    cycle = reference()
-    if cycle is None or cycle.flow.write_paused or cycle.disconnected or not cycle.chunked_encoding:
-        return False
-    transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-    return True
 
 
 def _harden(connection: socket.socket) -> None:

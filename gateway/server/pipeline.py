@@ -5,7 +5,8 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import TypeAlias
+from functools import partial
+from typing import ClassVar, TypeAlias
 
 from gateway.errors import GatewayError, InternalError, ProviderTruncated
 from gateway.events import (
@@ -23,6 +24,7 @@ from gateway.events import (
     ToolCallResult,
     ToolCallStart,
 )
+from gateway.lane import Lane, Stream, divert
 from gateway.outcome import Outcome
 from gateway.ports import Batch, Encoder, Engine, Events, Interceptor
 from gateway.records import Call
@@ -41,6 +43,9 @@ class Filter:
     they do.
     """
 
+    hears_text: ClassVar[bool] = True
+    """Whether it has to see `Delta`s. Another one passes them as they are."""
+
     def take(self, batch: Batch, /) -> Batch:
         raise NotImplementedError
 
@@ -55,7 +60,7 @@ def run(call: Call, engine: Engine, steps: Sequence[Step]) -> Events:
     while inwards and isinstance(inwards[0], Filter):
         filters.append(inwards[0])
         inwards.popleft()
-    events = seal(engine.stream(call, call.request), [step.take for step in filters])
+    events = seal(engine.stream(call, call.request), filters)
     for step in inwards:
         events = sift(events, step) if isinstance(step, Filter) else step(call, events)
     return events
@@ -78,10 +83,19 @@ def guard(interceptor: Interceptor) -> Interceptor:
     return guarded
 
 
-async def seal(events: Events, filters: Sequence[Callable[[Batch], Batch]] = ()) -> Events:
+def seal(events: Events, filters: Sequence[Filter] = ()) -> Events:
     """Enforce the grammar of `gateway.events`: exactly one end, and nothing after it; one result for
     each tool call that a server or provider started. Whatever the engine raises becomes `Error`.
     What comes of it goes through the filters, the first of them first."""
+    return Stream(partial(_seal, events, filters))
+
+
+async def _seal(events: Events, filters: Sequence[Filter], stream: Stream[Batch]) -> Events:
+    if (lane := stream.lane) is not None:  # text is allowed anywhere
+        for step in reversed(filters):
+            if step.hears_text:
+                lane = lane.after(step.take)
+        divert(events, lane)
     calls: dict[str, bool] = {}
     try:
         try:
@@ -89,8 +103,8 @@ async def seal(events: Events, filters: Sequence[Callable[[Batch], Batch]] = ())
                 ended = False
                 if not _UNRULED.issuperset(map(type, batch)):
                     batch, ended = _follow(batch, calls)
-                for take in filters:
-                    batch = take(batch)
+                for step in filters:
+                    batch = step.take(batch)
                 if batch:
                     yield batch
                 if ended:
@@ -102,8 +116,8 @@ async def seal(events: Events, filters: Sequence[Callable[[Batch], Batch]] = ())
             log.exception("the engine failed")
             end = InternalError("The server had an error while processing your request.").event()
         batch = (*_cancelled(calls), end)
-        for take in filters:
-            batch = take(batch)
+        for step in filters:
+            batch = step.take(batch)
         yield batch
     finally:
         await _close(events)
@@ -177,11 +191,16 @@ class Delivery:
         self.delivered = False
         """Whether the end of the answer was handed over."""
 
-    async def frames(self, encoder: Encoder) -> AsyncGenerator[bytes, None]:
+    def frames(self, encoder: Encoder) -> AsyncGenerator[bytes, None]:
         """The answer's bytes. Whole frames only, so that a heartbeat may go between any two.
 
         Raises `Refused` for an answer that fails before it has `begun`.
         """
+        return Stream(partial(self._frames, encoder))
+
+    async def _frames(self, encoder: Encoder, stream: Stream[bytes]) -> AsyncGenerator[bytes, None]:
+        if stream.lane is not None:
+            divert(self._events, stream.lane.after(encoder.encode))
         async with aclosing(self._events):
             task = asyncio.current_task()
             try:
@@ -217,6 +236,7 @@ class Delivery:
     async def collect(self) -> Outcome:
         """The whole answer."""
         outcome = Outcome()
+        divert(self._events, Lane(lambda: True, outcome.feed))
         async with aclosing(self._events):
             task = asyncio.current_task()
             try:

@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Protocol, TypedDict
 
 from sse_starlette.sse import AppStatus, EventSourceResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.lane import Lane, divert
 from gateway.sse import HEARTBEAT
 
 log = logging.getLogger(__name__)
@@ -20,13 +22,28 @@ ABORT = "sluice.abort"
 """An extension of the scope whose `call` closes the connection at once, with what was not sent yet."""
 
 PUSH = "sluice.push"
-"""An extension of the scope: `call` sends a piece of the body at once and says so, unless the client has to
-be waited for. Three coroutines less for a chunk than `send`."""
+"""An extension of the scope: `call` sends a piece of the body at once, three coroutines less for a chunk than
+`send`. Only for a body without a length that has begun, and while `flow` is not `write_paused`: then the
+client has to be waited for."""
 
 _HEADERS = tuple(EventSourceResponse(iter(())).raw_headers)
 """Those that the library gives to every response. Making one of its own for each took 48 µs."""
 
-_CANNOT: Mapping[str, Callable[[bytes], bool]] = {"call": lambda piece: False}
+
+class _Flow(Protocol):
+    write_paused: bool
+
+
+class _Dammed:
+    write_paused = True
+
+
+class _Push(TypedDict):
+    flow: _Flow
+    call: Callable[[bytes], None]
+
+
+_CANNOT: _Push = {"flow": _Dammed(), "call": lambda piece: None}
 
 _CLOSE_LOOK = 1.0
 """Seconds between looks at a client that is waited for."""
@@ -80,10 +97,12 @@ class CallStream:
         self._send = send
         extensions = scope.get("extensions", {})
         self._abort = extensions.get(ABORT)
-        self._push = extensions.get(PUSH, _CANNOT)["call"]
+        push: _Push = extensions.get(PUSH, _CANNOT)
+        self._flow, self._push = push["flow"], push["call"]
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer = self._loop.call_later(self._patience, self._begin_early)
+        divert(self._frames, Lane(self._is_clear, self._take))
         try:
             async with aclosing(self._frames):
                 async for frame in self._frames:
@@ -92,18 +111,31 @@ class CallStream:
                     elif self._early is not None:
                         await self._early
                         self._early = None
-                    if self._sending or not self._push(frame):
+                    if self._is_clear():
+                        self._take(frame)
+                    else:
                         await self._put(
                             {"type": "http.response.body", "body": frame, "more_body": True}
                         )
-                    else:
-                        self._since = self._loop.time()
             await self._finish()
         finally:
             self._timer.cancel()
             self._stop_beat()
             if self._early is not None:
                 self._early.cancel()
+
+    def _is_clear(self) -> bool:
+        """Whether a frame may be sent at once."""
+        return (
+            self._begun
+            and self._early is None
+            and not self._sending
+            and not self._flow.write_paused
+        )
+
+    def _take(self, frame: bytes) -> None:
+        self._push(frame)
+        self._since = self._loop.time()
 
     async def _finish(self) -> None:
         rest = b""

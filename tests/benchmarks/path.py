@@ -4,8 +4,10 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import UTC, datetime
 
 from adapters.providers.chunks import ChunkReader
+from adapters.providers.openai import listener
 from adapters.wires.openai_chat import OpenAIChatWire
-from gateway.ports import Events
+from gateway.lane import Lane, Stream, divert
+from gateway.ports import Batch, Events
 from gateway.records import ApiKey, Call
 from gateway.request import ChatRequest
 from gateway.server.interceptors.meter import Meter
@@ -56,24 +58,40 @@ class Replay:
     def __init__(self, received: Iterable[bytes]) -> None:
         self._received = received
 
-    async def stream(self, call: Call, request: ChatRequest, /) -> Events:
+    def stream(self, call: Call, request: ChatRequest, /) -> Events:
+        return Stream(self._stream)
+
+    async def _stream(self, stream: Stream[Batch]) -> Events:
         reader = ChunkReader("bench")
+        listen = None if stream.lane is None else listener(reader, stream.lane)
         for read in self._received:
+            if listen is not None and listen(read):
+                continue
             if batch := reader.feed(read):
                 yield batch
 
 
-def deliver(received: Iterable[bytes]) -> bytes:
+def deliver(received: Iterable[bytes], *, lane: bool = False) -> bytes:
     """The same through everything that a call has on its way: seal, tools, meter, delivery."""
     made = call()
     steps = (ToolFilter(made.detail), Meter(lambda: 9))
     delivery = Delivery(run(made, Replay(received), steps), lambda error: None)
 
     async def gather() -> bytes:
-        encoder = OpenAIChatWire().encoder(made)
-        return b"".join([frame async for frame in delivery.frames(encoder)])
+        sent: list[bytes] = []
+        frames = delivery.frames(OpenAIChatWire().encoder(made))
+        if lane:
+            divert(frames, Lane(lambda: True, sent.append))
+        async for frame in frames:
+            sent.append(frame)
+        return b"".join(sent)
 
     return _finish(gather())
+
+
+def pass_on(received: Iterable[bytes]) -> bytes:
+    """The same past all who wait, as a piece goes that comes by itself."""
+    return deliver(received, lane=True)
 
 
 def _finish(work: Coroutine[object, None, bytes]) -> bytes:
@@ -89,4 +107,5 @@ def _finish(work: Coroutine[object, None, bytes]) -> bytes:
 PATHS: dict[str, Callable[[Iterable[bytes]], bytes]] = {
     "translate": translate,
     "deliver": deliver,
+    "pass on": pass_on,
 }

@@ -57,7 +57,12 @@ class ChatEncoder(Encoder):
 
     def encode(self, batch: Batch, /) -> bytes:
         if len(batch) == 1:
-            return self._encode(batch[0])
+            event = batch[0]
+            if type(event) is Delta and event.logprobs is None:
+                head = self._text.get(event.choice)
+                if head is not None:
+                    return head + dump(event.text) + _AFTER
+            return self._encode(event)
         head = self._text.get(0)
         if head is not None and _DELTAS.issuperset(map(type, batch)):
             # Pieces of one text that came together: their JSON, with the same bytes between any two.

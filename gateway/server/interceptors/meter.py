@@ -26,7 +26,9 @@ from gateway.server.pipeline import Filter
 
 _LONGEST_TOKEN = 16
 """Bytes. Model servers send a token an event; a longer text is several, and counted."""
-_MOST_UNCOUNTED = 256
+_MOST_TEXTS = 256
+_MOST_UNCOUNTED = 1 << 16
+"""Characters. An answer that is longer is counted in parts, whether or not its provider will report it."""
 _BYTES = 4
 """Of a token, roughly."""
 
@@ -159,8 +161,11 @@ class Meter(Filter):
             return
         self._uncounted.append(text)
         self._characters += len(text)
-        if len(self._uncounted) == _MOST_UNCOUNTED:
-            self._count()
+        if len(self._uncounted) == _MOST_TEXTS:
+            if self._characters > _MOST_UNCOUNTED:
+                self._count()
+            else:
+                self._uncounted = ["".join(self._uncounted)]
 
     def _count(self) -> None:
         if self._uncounted:

@@ -27,6 +27,8 @@ class ToolFilter(Filter):
     """Shows the tool calls of one answer. Those of the client's own tools pass untouched: they are its
     to run."""
 
+    hears_text = False
+
     def __init__(self, detail: Detail) -> None:
         self._detail = detail
         self._ours: set[str] = set()

@@ -46,7 +46,7 @@ def _live(book: Book, *script: Part) -> LiveCall:
     meter = Meter(lambda: 10)
     account = Account(row, meter, book, Prices({}))  # type: ignore[arg-type]  # only what a call needs
     call = a_call()
-    events = seal(ScriptedModel(script).stream(call.request), [meter.take])
+    events = seal(ScriptedModel(script).stream(call.request), [meter])
 
     def note(error: object) -> None:
         meter.end = error  # type: ignore[assignment]  # an Error

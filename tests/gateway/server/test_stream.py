@@ -31,15 +31,17 @@ class Server:
     def scope(self) -> Scope:
         extensions = {ABORT: {"call": self.abort}}
         if self.pushes:
-            extensions[PUSH] = {"call": self.push}
+            extensions[PUSH] = {"flow": self, "call": self.push}
         return {"type": "http", "method": "POST", "extensions": extensions}
 
-    def push(self, piece: bytes) -> bool:
-        if not self.reads.is_set():
-            return False
+    @property
+    def write_paused(self) -> bool:
+        return not self.reads.is_set()
+
+    def push(self, piece: bytes) -> None:
+        assert self.reads.is_set()
         assert self.sent, "a piece of a response that has not begun"
         self.sent.append({"type": "http.response.body", "body": piece, "more_body": True})
-        return True
 
     async def begin(self) -> dict[str, str]:
         self.begun += 1
