@@ -39,30 +39,35 @@ class Lane(Generic[T]):
 
 
 class Stream(AsyncGenerator[T, None]):
-    """A generator that may put items into `lane` instead of yielding them, while one is waited for."""
+    """A generator that has not begun, and may be given a lane. Who knows of none iterates it as it is."""
 
-    __slots__ = ("_items", "lane")
+    __slots__ = ("_items", "_run")
 
-    def __init__(self, run: Callable[["Stream[T]"], AsyncGenerator[T, None]]) -> None:
-        """`run` is given this, and finds its `lane` as soon as it is iterated."""
-        self.lane: Lane[T] | None = None
-        self._items = run(self)
+    def __init__(self, run: Callable[[Lane[T] | None], AsyncGenerator[T, None]]) -> None:
+        """`run` makes the generator, which may put items into the lane instead of yielding them, while one
+        is waited for."""
+        self._run = run
+        self._items: AsyncGenerator[T, None] | None = None
+
+    def begin(self, lane: Lane[T] | None = None) -> AsyncGenerator[T, None]:
+        """The generator itself, which is to be closed instead of this."""
+        if self._items is None:
+            self._items = self._run(lane)
+        return self._items
 
     def __anext__(self) -> Coroutine[object, object, T]:
-        return self._items.__anext__()
+        return self.begin().__anext__()
 
     def asend(self, value: None, /) -> Coroutine[object, object, T]:
-        return self._items.asend(value)
+        return self.begin().asend(value)
 
     def athrow(self, *error: object) -> Coroutine[object, object, T]:
-        return self._items.athrow(*error)  # type: ignore[call-overload,no-any-return]  # as they came
+        return self.begin().athrow(*error)  # type: ignore[call-overload,no-any-return]  # as they came
 
-    async def aclose(self) -> None:
-        self.lane = None  # it leads back to whoever holds this
-        await self._items.aclose()
+    def aclose(self) -> Coroutine[object, object, None]:
+        return self.begin().aclose()
 
 
-def divert(items: AsyncGenerator[T, None], lane: Lane[T]) -> None:
-    """Opens a lane to whoever is going to iterate `items`. To be called before that begins."""
-    if isinstance(items, Stream):
-        items.lane = lane
+def divert(items: AsyncGenerator[T, None], lane: Lane[T] | None) -> AsyncGenerator[T, None]:
+    """What is to be iterated and closed in the place of `items`, of which some may go into the lane."""
+    return items.begin(lane) if isinstance(items, Stream) else items

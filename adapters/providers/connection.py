@@ -56,13 +56,15 @@ class Connection(asyncio.BufferedProtocol):
         """`rest` is called when it can take another request."""
         self._rest = rest
         self._loop = asyncio.get_running_loop()
-        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._lost: OSError | None = None
+        self._pieces: list[bytes] = []
         self._asked = self._paused = False
         self.rested_at = 0.0
         self.listener: Callable[[bytes], bool] | None = None
         """Is offered what has come while a read waits for it, and tells whether it took that."""
+        self.on_body = self._pieces.append  # no call into Python for a piece of a body
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
         self._begin()
 
     def _begin(self) -> None:
@@ -70,8 +72,10 @@ class Connection(asyncio.BufferedProtocol):
         self._pairs: list[tuple[bytes, bytes]] = []
         self._headers: dict[str, str] | None = None
         self._head_size = 0
-        self._pieces: list[bytes] = []
+        self._pieces.clear()
         self._held = 0
+        self._extent = 0
+        """Pieces of the answer, once it is whole. What comes after them is none of it."""
         self._begun = self._whole = self._lasting = False
 
     # What the caller does.
@@ -174,11 +178,17 @@ class Connection(asyncio.BufferedProtocol):
         if not self._asked or self._parser is None:
             self.close()  # nothing was asked: what comes would be taken for the next answer
             return
+        if self._whole:
+            self._lasting = False  # nor was more than one answer
+            return
         try:
             self._parser.feed_data(_buffer[:nbytes])
         except (HttpParserError, HttpParserUpgrade) as error:
             self._lose(ConnectionError(f"what was sent is no HTTP: {error}"))
             self.close()
+        self._held += nbytes
+        if self._whole:
+            del self._pieces[self._extent :]
         if not self._begun:
             self._head_size += nbytes
             if self._head_size > _LARGEST_HEAD:
@@ -230,15 +240,11 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._pairs.clear()  # an interim answer
 
-    def on_body(self, body: bytes) -> None:
-        if not self._whole:
-            self._pieces.append(body)
-            self._held += len(body)
-
     def on_message_complete(self) -> None:
         if self._begun and not self._whole:
             assert self._parser is not None
             self._whole = True
+            self._extent = len(self._pieces)
             self._lasting = self._parser.should_keep_alive()
 
 

@@ -138,15 +138,15 @@ class OpenAIProvider:
     def stream(self, request: ChatRequest, /) -> Events:
         return Stream(partial(self._stream, request))
 
-    async def _stream(self, request: ChatRequest, stream: Stream[Batch]) -> Events:
+    async def _stream(self, request: ChatRequest, lane: Lane[Batch] | None) -> Events:
         streamed = request.stream or not self.asks_whole
         body = self._body(request, stream=streamed)
         answer = await self._ask("POST", "/chat/completions", _STREAM if streamed else _JSON, body)
         reader = ChunkReader(self.name, self._key)
         how = self._config.thoughts_in_text
         split = None if how is None else ThoughtSplitter(how).split
-        if stream.lane is not None and split is None and isinstance(answer, Connection):
-            answer.listener = listener(reader, stream.lane)
+        if lane is not None and split is None and isinstance(answer, Connection):
+            answer.listener = listener(reader, lane)
         try:
             while read := await answer.read():
                 batch = reader.feed(read)

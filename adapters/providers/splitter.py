@@ -10,6 +10,8 @@ import re
 _LINE_ENDS = b"\r\n"
 # Two line ends or more. Atomic, so that the CRLF of one line end is never taken for two.
 _GAP = re.compile(rb"(?>\r\n|\r|\n){2,}")
+_LONG = 1024
+"""Bytes of a read that has several events."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -50,8 +52,7 @@ class EventSplitter:
         else:
             # Also drops the LF of a CRLF that the reads cut in two.
             buffer = read.lstrip(_LINE_ENDS)
-        plain = b"\r" not in buffer and b"\n\n\n" not in buffer
-        events = buffer.split(b"\n\n") if plain else _GAP.split(buffer)
+        events = split(buffer)
         if len(buffer) > self._limit and max(map(len, events)) > self._limit:
             raise self._too_large()
         rest = events.pop()
@@ -61,6 +62,25 @@ class EventSplitter:
 
     def _too_large(self) -> EventTooLarge:
         return EventTooLarge(f"an event is larger than {self._limit} bytes")
+
+
+def split(buffer: bytes) -> list[bytes]:
+    """What is between the empty lines. All but the last are whole."""
+    if b"\r" in buffer:
+        return _GAP.split(buffer)
+    if len(buffer) < _LONG:
+        return _GAP.split(buffer) if b"\n\n\n" in buffer else buffer.split(b"\n\n")
+    # Nearly always an event is one line, and so every second one is empty. Lines are found by one byte,
+    # three times as fast as gaps are.
+    lines = buffer.split(b"\n")
+    events = lines[::2]
+    if any(lines[1::2]) or not all(events[:-1]):
+        return _GAP.split(buffer)
+    if len(lines) % 2 == 0:  # the last one has ended its line, and not yet itself
+        if not events[-1]:
+            return _GAP.split(buffer)
+        events[-1] += b"\n"
+    return events
 
 
 def data(event: bytes) -> bytes | None:

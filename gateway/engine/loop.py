@@ -71,7 +71,7 @@ class ToolLoop:
     def stream(self, call: Call, request: ChatRequest, /) -> Events:
         return Stream(partial(self._stream, call, request))
 
-    async def _stream(self, call: Call, request: ChatRequest, stream: Stream[Batch]) -> Events:
+    async def _stream(self, call: Call, request: ChatRequest, lane: Lane[Batch] | None) -> Events:
         route = self._router.resolve(request.model, call.key.tier)
         request = route.adapt(request)
         answer = _Answer(call, request, route, self._limits)
@@ -79,8 +79,8 @@ class ToolLoop:
         answer.begin(messages)
         while True:
             round_ = answer.next_round()
-            lane = stream.lane and round_.listen(stream.lane)
-            target, batch, rest, attempts = await ask(route.targets, round_.request, lane)
+            listening = lane and round_.listen(lane)
+            target, batch, rest, attempts = await ask(route.targets, round_.request, listening)
             async with rest:
                 yield round_.open(target, batch, attempts)
                 async for batch in rest:

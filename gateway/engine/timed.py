@@ -53,7 +53,7 @@ class Timed:
         this. `lane`: for events that come while a batch is waited for."""
         self._limits = limits
         self._name = name
-        self._events = events
+        self._events = divert(events, lane and lane.after(self._note))
         self._loop = asyncio.get_running_loop()
         self._started = False
         self._since: float | None = None
@@ -61,8 +61,6 @@ class Timed:
         self._expired: str | None = None
         self._overdue = self._loop.time() + limits.total if deadline is None else deadline
         self._timer = self._look_at(self._nearest(self._loop.time()))
-        if lane is not None:
-            divert(events, lane.after(self._note))
 
     def _note(self, batch: Batch) -> Batch:
         self._since = self._loop.time()

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.server import logs
+from gateway.server.outlet import Outlet
 from gateway.server.peers import give_up
 from gateway.server.presence import DEPARTURE
 from gateway.server.service import Service
@@ -62,6 +63,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as theirs
         super().connection_made(transport)
         self.parser = _Parser(self)
+        self.transport = self._outlet = Outlet(transport)
         transport.set_write_buffer_limits(_WRITE_BUFFER)
         connection = transport.get_extra_info("socket")
         if connection is not None:
@@ -84,6 +86,10 @@ class GuardedProtocol(HttpToolsProtocol):
             PUSH: {"flow": self.flow, "call": self._push},
         }
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self._outlet.flush()
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         if not self._wishes():
@@ -124,8 +130,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _push(self, piece: bytes) -> None:
         """What a cycle's `send` does with a piece of a body that has no length, as long as writing is not
         paused."""
-        if not self.transport.is_closing():
-            self.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self._outlet.push(b"%x\r\n%b\r\n" % (len(piece), piece))
 
     def _expire(self) -> None:
         if self._timer is not None:

@@ -90,12 +90,12 @@ def seal(events: Events, filters: Sequence[Filter] = ()) -> Events:
     return Stream(partial(_seal, events, filters))
 
 
-async def _seal(events: Events, filters: Sequence[Filter], stream: Stream[Batch]) -> Events:
-    if (lane := stream.lane) is not None:  # text is allowed anywhere
+async def _seal(events: Events, filters: Sequence[Filter], lane: Lane[Batch] | None) -> Events:
+    if lane is not None:  # text is allowed anywhere
         for step in reversed(filters):
             if step.hears_text:
                 lane = lane.after(step.take)
-        divert(events, lane)
+    events = divert(events, lane)
     calls: dict[str, bool] = {}
     try:
         try:
@@ -188,6 +188,8 @@ class Delivery:
         self.begun = False
         """Whether the client is told that there is an answer, or a frame waits for that: a failure is a part
         of it then."""
+        self.ending = False
+        """Whether the frame that was given is the last."""
         self.delivered = False
         """Whether the end of the answer was handed over."""
 
@@ -198,9 +200,11 @@ class Delivery:
         """
         return Stream(partial(self._frames, encoder))
 
-    async def _frames(self, encoder: Encoder, stream: Stream[bytes]) -> AsyncGenerator[bytes, None]:
-        if stream.lane is not None:
-            divert(self._events, stream.lane.after(encoder.encode))
+    async def _frames(
+        self, encoder: Encoder, lane: Lane[bytes] | None
+    ) -> AsyncGenerator[bytes, None]:
+        encoded = None if lane is None else lane.after(encoder.encode)
+        self._events = divert(self._events, encoded)
         async with aclosing(self._events):
             task = asyncio.current_task()
             try:
@@ -210,11 +214,13 @@ class Delivery:
                         self._waiting = None
                         if not self.begun and isinstance(first := batch[0], Error):
                             raise Refused(first)
+                        last = batch[-1]
+                        end = last if isinstance(last, Complete | Error) else None
+                        self.ending = end is not None
                         if data := encoder.encode(batch):
                             self.begun = True
                             yield data
-                        end = batch[-1]
-                        if type(end) is not Delta and isinstance(end, Complete | Error):
+                        if end is not None:
                             self._close(end)
                             return
                         if self._abandoned:
@@ -229,6 +235,7 @@ class Delivery:
             end = self._interrupted()
             if not self.begun:
                 raise Refused(end)
+            self.ending = True
             if data := encoder.encode((end,)):
                 yield data
             self._close(end)
@@ -236,7 +243,7 @@ class Delivery:
     async def collect(self) -> Outcome:
         """The whole answer."""
         outcome = Outcome()
-        divert(self._events, Lane(lambda: True, outcome.feed))
+        self._events = divert(self._events, Lane(lambda: True, outcome.feed))
         async with aclosing(self._events):
             task = asyncio.current_task()
             try:

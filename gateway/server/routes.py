@@ -358,6 +358,7 @@ class _Exchange:
             heartbeat=min(self._settings.heartbeat, heartbeat or self._settings.heartbeat),
             send_timeout=self._settings.send_timeout,
             drop=client.dismiss,
+            last=lambda: delivery.ending,
             finished=lambda: delivery.delivered,
         )
         try:

@@ -69,18 +69,20 @@ class CallStream:
         heartbeat: float,
         send_timeout: float,
         drop: Callable[[], None],
+        last: Callable[[], bool],
         finished: Callable[[], bool],
     ) -> None:
         """`begin` is told when the response begins, and gives its headers: with the first frame, or
         after `patience` seconds without one. What it raises instead is the end of the response; where no
         frame has come, somebody has to end `frames`, too. `opening` is sent before all frames. `drop` ends
-        the request of a client that does not read. `finished`: whether the last frame is out, after which
-        nothing may come."""
+        the request of a client that does not read. `last`: whether the frame that came is the
+        last; `finished`: whether that is out, after which nothing may come."""
         self._frames = frames
         self._begin = begin
         self._opening = opening
         self._patience = patience
         self._drop = drop
+        self._is_last = last
         self._finished = finished
         self._heartbeat = heartbeat
         self._send_timeout = send_timeout
@@ -102,22 +104,27 @@ class CallStream:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer = self._loop.call_later(self._patience, self._begin_early)
-        divert(self._frames, Lane(self._is_clear, self._take))
+        frames = divert(self._frames, Lane(self._is_clear, self._take))
+        ended = False
         try:
-            async with aclosing(self._frames):
-                async for frame in self._frames:
+            async with aclosing(frames):
+                async for frame in frames:
                     if not self._begun:
                         frame = await self._start() + frame
                     elif self._early is not None:
                         await self._early
                         self._early = None
-                    if self._is_clear():
-                        self._take(frame)
+                    if not self._is_clear():
+                        await self._put_body(frame)
+                    elif self._is_last():
+                        # The end goes with it, in one packet. Only where nobody has to be waited for: to
+                        # other servers than ours, a client that has all of it is gone.
+                        await self._put_body(frame, more=False)
+                        ended = True
                     else:
-                        await self._put(
-                            {"type": "http.response.body", "body": frame, "more_body": True}
-                        )
-            await self._finish()
+                        self._take(frame)
+            if not ended:
+                await self._finish()
         finally:
             self._timer.cancel()
             self._stop_beat()
@@ -143,7 +150,7 @@ class CallStream:
             rest = await self._start()
         elif self._early is not None:
             await self._early
-        await self._put({"type": "http.response.body", "body": rest, "more_body": False})
+        await self._put_body(rest, more=False)
 
     async def _start(self) -> bytes:
         """Sends the headers. What goes first is left to the caller to send."""
@@ -167,7 +174,10 @@ class CallStream:
         if self._begun:
             return
         if opening := await self._start():
-            await self._put({"type": "http.response.body", "body": opening, "more_body": True})
+            await self._put_body(opening)
+
+    async def _put_body(self, piece: bytes, *, more: bool = True) -> None:
+        await self._put({"type": "http.response.body", "body": piece, "more_body": more})
 
     async def _put(self, message: Message) -> None:
         self._stop_beat()

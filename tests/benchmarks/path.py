@@ -61,9 +61,9 @@ class Replay:
     def stream(self, call: Call, request: ChatRequest, /) -> Events:
         return Stream(self._stream)
 
-    async def _stream(self, stream: Stream[Batch]) -> Events:
+    async def _stream(self, lane: Lane[Batch] | None) -> Events:
         reader = ChunkReader("bench")
-        listen = None if stream.lane is None else listener(reader, stream.lane)
+        listen = None if lane is None else listener(reader, lane)
         for read in self._received:
             if listen is not None and listen(read):
                 continue
@@ -81,7 +81,7 @@ def deliver(received: Iterable[bytes], *, lane: bool = False) -> bytes:
         sent: list[bytes] = []
         frames = delivery.frames(OpenAIChatWire().encoder(made))
         if lane:
-            divert(frames, Lane(lambda: True, sent.append))
+            frames = divert(frames, Lane(lambda: True, sent.append))
         async for frame in frames:
             sent.append(frame)
         return b"".join(sent)

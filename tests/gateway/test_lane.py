@@ -2,18 +2,19 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 
 from gateway.lane import Lane, Stream, divert
 
 
-async def numbers(stream: Stream[int], closed: list[str]) -> AsyncGenerator[int, None]:
+async def numbers(closed: list[str], lane: Lane[int] | None) -> AsyncGenerator[int, None]:
     """Puts even ones into the lane, where there is a clear one, and yields the others."""
     try:
         for number in range(4):
-            if number % 2 == 0 and stream.lane is not None and stream.lane.is_clear():
-                stream.lane.put(number)
+            if number % 2 == 0 and lane is not None and lane.is_clear():
+                lane.put(number)
             else:
                 yield number
     finally:
@@ -21,8 +22,7 @@ async def numbers(stream: Stream[int], closed: list[str]) -> AsyncGenerator[int,
 
 
 def counting(closed: list[str] | None = None) -> Stream[int]:
-    told = [] if closed is None else closed
-    return Stream(lambda stream: numbers(stream, told))
+    return Stream(partial(numbers, [] if closed is None else closed))
 
 
 async def test_an_item_goes_through_every_step_in_their_order() -> None:
@@ -46,16 +46,14 @@ async def test_without_a_lane_everything_is_yielded() -> None:
 
 async def test_with_a_lane_items_go_there_and_the_others_are_yielded() -> None:
     taken: list[int] = []
-    items = counting()
-    divert(items, Lane(lambda: True, taken.append))
+    items = divert(counting(), Lane(lambda: True, taken.append))
     assert [number async for number in items] == [1, 3]
     assert taken == [0, 2]
 
 
 async def test_a_lane_that_is_not_clear_takes_nothing() -> None:
     taken: list[int] = []
-    items = counting()
-    divert(items, Lane(lambda: False, taken.append))
+    items = divert(counting(), Lane(lambda: False, taken.append))
     assert [number async for number in items] == [0, 1, 2, 3]
     assert taken == []
 
@@ -65,20 +63,28 @@ async def test_a_generator_that_knows_of_no_lane_goes_on_without() -> None:
         yield 1
 
     taken: list[int] = []
-    items = plain()
-    divert(items, Lane(lambda: True, taken.append))
+    items = divert(plain(), Lane(lambda: True, taken.append))
     assert [number async for number in items] == [1]
     assert taken == []
 
 
 async def test_to_close_a_stream_is_to_close_its_generator() -> None:
+    for lane in (None, Lane[int](lambda: True, lambda number: None)):
+        closed: list[str] = []
+        stream = counting(closed)
+        async with aclosing(divert(stream, lane)) as items:
+            assert await anext(items) == (0 if lane is None else 1)
+        assert closed == ["numbers"]
+        assert [number async for number in items] == []
+        assert [number async for number in stream] == []
+
+
+async def test_a_stream_may_be_closed_before_it_begins() -> None:
     closed: list[str] = []
-    async with aclosing(counting(closed)) as items:
-        divert(items, Lane(lambda: True, lambda number: None))
-        assert await anext(items) == 1
-    assert closed == ["numbers"]
-    assert items.lane is None
-    assert [number async for number in items] == []
+    stream = counting(closed)
+    await stream.aclose()
+    assert [number async for number in stream] == []
+    assert closed == []
 
 
 async def test_an_error_is_thrown_into_the_generator() -> None:

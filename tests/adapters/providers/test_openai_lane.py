@@ -71,8 +71,8 @@ async def said(
     async with scripted(script) as upstream:
         provider = OpenAIProvider("up", {"base_url": f"{upstream.url}/v1", **config})
         try:
-            events = provider.stream(REQUEST)
-            divert(events, Lane(lambda: heard.clear, heard.take))
+            lane = Lane[Batch](lambda: heard.clear, heard.take)
+            events = divert(provider.stream(REQUEST), lane)
             async with asyncio.timeout(20), aclosing(events):
                 async for batch in events:
                     heard.long += batch

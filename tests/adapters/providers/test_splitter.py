@@ -69,6 +69,18 @@ def test_events_are_what_the_standard_says(stream: bytes, cuts: list[int]) -> No
     assert lines == split_by_the_letter(stream)
 
 
+@given(STREAM.map(lambda stream: stream.replace(b"\r", b"")), st.integers(0, 200))
+@example(b"data: c\n\n\n", 200)
+@example(b"data: a\ndata: b\n\n", 200)
+@example(b"\n\n\n\ndata: a\n\n", 200)
+@example(b"data: a\n\ndata: b\n", 200)
+def test_events_are_the_same_behind_a_long_one(stream: bytes, end: int) -> None:
+    """A read that is long is taken apart in another way."""
+    long = b"data: " + b"x" * 2000 + b"\n\n"
+    events, rest = split(stream[:end].lstrip(b"\n"), [])
+    assert split(long + stream[:end], []) == ([long.rstrip(), *events], rest)
+
+
 @given(st.binary(), CUTS)
 def test_no_bytes_of_an_event_are_lost(stream: bytes, cuts: list[int]) -> None:
     events, rest = split(stream, cuts)

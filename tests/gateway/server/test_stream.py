@@ -77,6 +77,7 @@ class Server:
         heartbeat: float = 60,
         send_timeout: float = 60,
         on_disconnect: Callable[[], None] = lambda: None,
+        last: Callable[[], bool] = lambda: False,
         finished: Callable[[], bool] = lambda: False,
     ) -> None:
         others = asyncio.all_tasks()
@@ -91,6 +92,7 @@ class Server:
                         heartbeat=heartbeat,
                         send_timeout=send_timeout,
                         drop=client.dismiss,
+                        last=last,
                         finished=finished,
                     )
                     await response(self.scope, self.receive, self.send)
@@ -142,6 +144,23 @@ async def test_frames_go_out_one_by_one_with_headers_of_an_event_stream() -> Non
     assert server.frames == [b"0", b"1", b"2"]
     assert server.whole
     assert frames.closed
+
+
+async def test_the_end_goes_with_the_last_frame_where_nobody_has_to_be_waited_for() -> None:
+    server, given = Server(), [b"0", b"1", b"2"]
+    closed: list[bool] = []
+
+    async def frames() -> AsyncGenerator[bytes, None]:
+        while given:
+            yield given.pop(0)
+        await asyncio.sleep(0.01)  # an engine that takes its time to close
+        closed.append(server.whole)
+
+    await server.run(frames(), last=lambda: not given)
+    bodies = [(message["body"], message["more_body"]) for message in server.sent[1:]]
+    apart = [(b"0", True), (b"1", True), (b"2", True), (b"", False)]
+    assert bodies == ([*apart[:2], (b"2", False)] if server.pushes else apart)
+    assert closed == [server.pushes]
 
 
 async def test_a_response_begins_when_its_first_frame_is_late() -> None:
