@@ -34,7 +34,6 @@ from sqlalchemy import (
     and_,
     create_engine,
     delete,
-    event,
     or_,
     select,
 )
@@ -45,7 +44,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ports import Archive
 from gateway.records import Document
 from keys import lock
-from keys.database import begin_immediate, describe, file_of, make_directory
+from keys.database import begin_immediately, describe, file_of, make_directory
 
 log = logging.getLogger(__name__)
 
@@ -216,7 +215,7 @@ class SQLiteArchive(Archive):
             poolclass=NullPool,
             hide_parameters=True,  # nothing that anybody said in an error's text
         )
-        event.listen(engine, "begin", begin_immediate)
+        begin_immediately(engine)
         connection = held.enter_context(engine.connect())
         with connection.begin():
             _documents.metadata.create_all(connection)

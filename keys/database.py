@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, Engine, NullPool, PoolProxiedConnection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from keys import lock
@@ -50,8 +50,8 @@ class Database:
         # The gateway's writer has the log in hand: others leave it to checkpoint when it sees fit.
         self._guest = self._engine("rw", "PRAGMA wal_autocheckpoint = 0")
         self._reader = self._engine("ro", "PRAGMA query_only = ON")
-        for engine in (self._writer, self._guest):
-            event.listen(engine, "begin", begin_immediate)
+        begin_immediately(self._writer)
+        begin_immediately(self._guest)
 
     def prepare(self) -> None:
         """Makes the file and its tables, or brings them forward. Raises `LedgerError`."""
@@ -201,9 +201,16 @@ class Changes:
         self._connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
 
 
-def begin_immediate(connection: Connection) -> None:
-    # A transaction that reads first and wants to write later is refused at once, whatever the timeout.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def begin_immediately(engine: Engine) -> None:
+    """Has its transactions lock out other writers from the beginning: one that reads first and wants to write
+    later is refused at once, whatever the timeout."""
+    engine.dialect.do_begin = _begin  # type: ignore[method-assign, assignment]  # an event took three times as long
+
+
+def _begin(connection: PoolProxiedConnection) -> None:
+    cursor = connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    cursor.close()
 
 
 def file_of(url: str) -> Path:

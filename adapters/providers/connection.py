@@ -92,6 +92,7 @@ class Connection(asyncio.BufferedProtocol):
                 name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
                 before = self._headers.get(name)
                 self._headers[name] = value if before is None else f"{before}, {value}"
+            self._pairs.clear()
         return self._headers
 
     async def ask(self, head: bytes, body: bytes) -> None:

@@ -140,8 +140,14 @@ class OpenAIProvider:
 
     async def _stream(self, request: ChatRequest, lane: Lane[Batch] | None) -> Events:
         streamed = request.stream or not self.asks_whole
-        body = self._body(request, stream=streamed)
-        answer = await self._ask("POST", "/chat/completions", _STREAM if streamed else _JSON, body)
+        # The body is not kept: an answer may take minutes, and its request be megabytes.
+        answer = await self._ask(
+            "POST",
+            "/chat/completions",
+            _STREAM if streamed else _JSON,
+            self._body(request, stream=streamed),
+        )
+        is_framed = framed(answer.headers)
         reader = ChunkReader(self.name, self._key)
         how = self._config.thoughts_in_text
         split = None if how is None else ThoughtSplitter(how).split
@@ -158,7 +164,7 @@ class OpenAIProvider:
                     raise reader.failure
                 if reader.ended:
                     return
-            batch = reader.finish(framed(answer.headers))
+            batch = reader.finish(is_framed)
             if split is not None:
                 batch = split(batch)
             if batch:
