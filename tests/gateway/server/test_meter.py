@@ -153,6 +153,15 @@ async def test_long_texts_are_counted_before_there_are_many_of_them() -> None:
     assert meter.usage() == (Usage(100, 5000), "partial")
 
 
+async def test_texts_that_wait_to_be_counted_have_a_bound() -> None:
+    meter, most = Meter(_hundred), 0
+    for _ in range(10_000):
+        meter.take([Delta("word " * 8)])
+        most = max(most, sum(map(len, meter._uncounted)))
+    assert 60_000 < most < 80_000
+    assert meter.usage() == (Usage(100, 100_000), "partial")
+
+
 async def test_whoever_asked_for_usage_gets_what_the_row_says() -> None:
     meter, told = await _measure([_step(1), Delta("a"), _end(None)])
     end = told[-1]
