@@ -7,7 +7,6 @@ missing `[DONE]`, and a JSON body where a stream was asked for.
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 from uuid import uuid4
@@ -17,7 +16,7 @@ import orjson
 from adapters.providers.failures import failure, read_complaint, truncated
 from adapters.providers.halves import Halves
 from adapters.providers.sealed import SealedThoughts
-from adapters.providers.splitter import EventSplitter, EventTooLarge, data, name_and_data
+from adapters.providers.splitter import EventSplitter, EventTooLarge, data, name_and_data, split
 from gateway.errors import ProviderFailed
 from gateway.events import (
     Citation,
@@ -141,14 +140,18 @@ class _Mould:
     around it keeps its meaning, and need not be decoded again (a third of the cost of a chunk).
     """
 
-    __slots__ = ("choice", "end", "head", "start", "tail")
+    __slots__ = ("choice", "end", "head", "least_of_two", "start", "tail")
 
     def __init__(self, head: bytes, tail: bytes, choice: int) -> None:
         self.head = head  # to the quotation mark before the text
         self.tail = tail  # from the one after it
         self.start = len(head) - 1
         self.end = 1 - len(tail)
+        self.least_of_two = 2 * (len(head) + len(tail))
         self.choice = choice
+
+    def fits(self, event: bytes) -> bool:
+        return event.startswith(self.head) and event.endswith(self.tail)
 
 
 def _cast(event: bytes, text: str) -> _Mould | None:
@@ -241,12 +244,17 @@ class ChunkReader:
             self._take_alike(alike, events)
         return events
 
-    def hear(self, read: bytes) -> list[Event] | None:
-        """What a read says that is one event with text and nothing else. None, with nothing taken, for
+    def hear(self, read: bytes) -> Sequence[Event] | None:
+        """What a read says that is whole events with text and nothing else. None, with nothing taken, for
         another one: that is to be fed."""
-        if self._splitter.pieces or not read.endswith(_GAPS):
+        mould = self._mould
+        if mould is None or self._splitter.pieces or not read.endswith(_GAPS):
             return None
-        return self._take_text(read.rstrip(b"\r\n"))
+        if len(read) < mould.least_of_two:
+            return self._take_text(read.rstrip(b"\r\n"))
+        told = split(read)[:-1]
+        texts = self._texts(told) if all(map(mould.fits, told)) else None
+        return None if texts is None else [Delta(text, mould.choice) for text in texts if text]
 
     def _take_text(self, event: bytes) -> list[Event] | None:
         """Nearly all reads of a model that writes hold one event with text and nothing else. None for
@@ -265,22 +273,33 @@ class ChunkReader:
         """Their texts, decoded together."""
         mould = self._mould
         assert mould is not None
-        start, end = mould.start, mould.end
-        strings = b",".join([event[start:end] for event in alike])
-        texts: Sequence[str] = ()
-        # What is no string, but the end of one and further fields, makes more of them, or none: unless
-        # its own end is escaped and joins it to the next.
-        if b'\\",' not in strings:
-            with suppress(orjson.JSONDecodeError):
-                texts = orjson.loads(b"[%b]" % strings)
-        if len(texts) == len(alike) and _STRINGS.issuperset(map(type, texts)):
+        texts = self._texts(alike)
+        if texts is not None:
             events += [Delta(text, mould.choice) for text in texts if text]
-            self._casts = 0
             return
         for event in alike:
             self._take_event(event, events)
             if self.ended or self.failure:
                 return
+
+    def _texts(self, alike: Sequence[bytes]) -> Sequence[str] | None:
+        """Of events that fit the mould; None if there is more than text in one of them."""
+        mould = self._mould
+        assert mould is not None
+        start, end = mould.start, mould.end
+        strings = b",".join([event[start:end] for event in alike])
+        # What is no string, but the end of one and further fields, makes more of them, or none: unless
+        # its own end is escaped and joins it to the next.
+        if b'\\",' in strings:
+            return None
+        try:
+            texts: Sequence[str] = orjson.loads(b"[%b]" % strings)
+        except orjson.JSONDecodeError:
+            return None
+        if len(texts) != len(alike) or not _STRINGS.issuperset(map(type, texts)):
+            return None
+        self._casts = 0
+        return texts
 
     def _cast_mould(self, event: bytes, said: Event) -> None:
         if isinstance(said, Delta):

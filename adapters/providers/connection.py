@@ -125,7 +125,7 @@ class Connection(asyncio.BufferedProtocol):
                 await waiter
             finally:
                 self._waiter = None
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        data = self._joined()
         self._pieces.clear()
         self._held = 0
         self._go_on()
@@ -155,6 +155,9 @@ class Connection(asyncio.BufferedProtocol):
             await waiter
         finally:
             self._waiter = None
+
+    def _joined(self) -> bytes:
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def _go_on(self) -> None:
         if self._paused:
@@ -202,9 +205,9 @@ class Connection(asyncio.BufferedProtocol):
             self.listener is not None
             and self._waiter is not None
             and not self._waiter.done()
-            and len(self._pieces) == 1
+            and self._pieces
             and not self._whole
-            and self.listener(self._pieces[0])
+            and self.listener(self._joined())
         ):
             self._pieces.clear()
             self._held = 0

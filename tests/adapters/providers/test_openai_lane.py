@@ -13,6 +13,7 @@ from gateway.events import Complete, Delta, Event, ToolCallReady, Usage
 from gateway.lane import Lane, divert
 from gateway.ports import Batch
 from gateway.request import ChatRequest
+from tests.gateway.server.test_same_row import delta
 from tests.servers.dialogue import piece, usage
 from tests.servers.scripted import CHUNKED, LAST_CHUNK, Exchange, chunk, frames, scripted
 
@@ -120,12 +121,48 @@ async def test_order_is_kept_where_the_way_changes() -> None:
     assert [event.text for event in heard.lane if isinstance(event, Delta)] == [
         "w2 ",
         "w3 ",
+        "a",
+        "b",
         "c",
         "d",
         "é\u2028\U0001f30a",
         "f",
     ]
     assert sum(isinstance(event, ToolCallReady) for event in heard.long) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pytest.param(frames(piece("a"), delta(refusal="no"), piece("b")), id="other events"),
+        pytest.param(frames(piece("a")) + b": a comment\n\n" + frames(piece("b")), id="a comment"),
+        pytest.param(frames(piece("a"), {**piece("b"), "id": "other"}), id="another head"),
+        pytest.param(
+            frames(piece("a"), {**piece("b"), "usage": {"prompt_tokens": 9}}), id="another tail"
+        ),
+        pytest.param(
+            frames(piece("a")) + frames(piece("b")).replace(b'"b"', b'"b","x":"c"'),
+            id="more within",
+        ),
+        pytest.param(
+            frames(piece("a")) + frames(piece("b"))[:-2], id="an event that has not ended"
+        ),
+        pytest.param(b"\n" + frames(piece("a"), piece("b")), id="an empty line before"),
+    ],
+)
+async def test_a_read_with_anything_else_goes_the_long_way_as_a_whole(odd: bytes) -> None:
+    heard = Heard()
+    await said([*tokens(4), odd, b"\n\n", *tokens(1), ENDING], heard)
+    assert heard.text == "w0 w1 w2 w3 abw0 "
+    assert [event.text for event in heard.lane if isinstance(event, Delta)] == ["w2 ", "w3 ", "w0 "]
+
+
+async def test_a_read_of_much_text_takes_the_lane_in_one() -> None:
+    heard = Heard()
+    many = [piece(f"{number}é ") for number in range(60)]
+    await said([*tokens(4), frames(*many), ENDING], heard)
+    assert heard.text == "w0 w1 w2 w3 " + "".join(f"{number}é " for number in range(60))
+    assert len(heard.lane) == 62
 
 
 async def test_lines_may_end_as_they_do_on_windows() -> None:
