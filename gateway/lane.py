@@ -5,6 +5,10 @@ task, and all of the chain with it, was a third of what a piece of text cost, an
 is to hand it on. So whoever waits may open a lane, and whoever is waited for may put there what has come,
 as long as it is `Delta`s and nothing else. Each part of the chain adds to the lane what it does with
 text. Where one does not know of lanes, and where an item is no text, the long way is taken.
+
+A lane knows nothing of the order. Put only while your own generator is what is waited for: not before its
+first batch, and not while a batch that it yielded is on its way. What a step raises is to be raised from
+the generator.
 """
 
 from collections.abc import AsyncGenerator, Callable, Coroutine

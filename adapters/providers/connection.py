@@ -77,6 +77,8 @@ class Connection(asyncio.BufferedProtocol):
         self._extent = 0
         """Pieces of the answer, once it is whole. What comes after them is none of it."""
         self._begun = self._whole = self._lasting = False
+        self._fault: Exception | None = None
+        """Of the listener."""
 
     # What the caller does.
 
@@ -112,7 +114,9 @@ class Connection(asyncio.BufferedProtocol):
             raise
 
     async def read(self) -> bytes:
-        while not self._pieces:
+        while not self._pieces or self._fault is not None:
+            if self._fault is not None:
+                raise self._fault
             if self._whole:
                 return b""
             if self._lost is not None:
@@ -190,9 +194,10 @@ class Connection(asyncio.BufferedProtocol):
         except (HttpParserError, HttpParserUpgrade) as error:
             self._lose(ConnectionError(f"what was sent is no HTTP: {error}"))
             self.close()
-        self._held += nbytes
         if self._whole:
             del self._pieces[self._extent :]
+        # Of a head and of what frames a body nothing is left to be read, and so nothing waits.
+        self._held = self._held + nbytes if self._pieces else 0
         if not self._begun:
             self._head_size += nbytes
             if self._head_size > _LARGEST_HEAD:
@@ -207,12 +212,25 @@ class Connection(asyncio.BufferedProtocol):
             and not self._waiter.done()
             and self._pieces
             and not self._whole
-            and self.listener(self._joined())
+            and self._offer(self.listener)
         ):
-            self._pieces.clear()
-            self._held = 0
             return
         self._wake()
+
+    def _offer(self, listener: Callable[[bytes], bool]) -> bool:
+        """Whether the listener took what there is."""
+        data = self._joined()
+        self._pieces.clear()
+        try:
+            taken = listener(data)
+        except Exception as error:  # of whoever the answer is for: it is raised where that is read
+            self._fault, self.listener = error, None
+            return False
+        if taken:
+            self._held = 0
+        else:
+            self._pieces.append(data)
+        return taken
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose(exc if isinstance(exc, OSError) else ConnectionError("the server closed it"))

@@ -117,8 +117,9 @@ class CallStream:
                     if not self._is_clear():
                         await self._put_body(frame)
                     elif self._is_last():
-                        # The end goes with it, in one packet. Only where nobody has to be waited for: to
-                        # other servers than ours, a client that has all of it is gone.
+                        # The end goes with it, in one packet, before the engine has closed. Only where
+                        # nobody has to be waited for: to other servers than ours, a client that has all
+                        # of it is gone.
                         await self._put_body(frame, more=False)
                         ended = True
                     else:

@@ -27,6 +27,7 @@ from gateway.server.pipeline import Filter
 _LONGEST_TOKEN = 16
 """Bytes. Model servers send a token an event; a longer text is several, and counted."""
 _MOST_TEXTS = 256
+"""After which they are joined, or counted."""
 _MOST_UNCOUNTED = 1 << 16
 """Characters. An answer that is longer is counted in parts, whether or not its provider will report it."""
 _BYTES = 4

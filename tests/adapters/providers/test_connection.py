@@ -289,3 +289,29 @@ async def test_a_proxy_that_is_not_there_is_unreachable(monkeypatch: pytest.Monk
     with pytest.raises(ProviderUnreachable):
         await anext(provider.stream(REQUEST))
     await provider.aclose()
+
+
+@pytest.mark.parametrize(
+    ("head", "rest"),
+    [
+        pytest.param(
+            CHUNKED[:-2] + b"".join(b"x-pad-%d: %s\r\n" % (n, b"a" * 1000) for n in range(40)),
+            b"\r\n" + chunk(b"ok") + LAST_CHUNK,
+            id="a long head",
+        ),
+        pytest.param(
+            CHUNKED + chunk(b"o"),
+            b"1;" + b"x" * 40_000 + b"\r\nk\r\n" + LAST_CHUNK,
+            id="a long extension of a chunk",
+        ),
+    ],
+)
+async def test_much_that_is_no_body_stops_nobody(head: bytes, rest: bytes) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.send(head)
+        for at in range(0, len(rest), 10_000):
+            await asyncio.sleep(0.02)
+            await exchange.send(rest[at : at + 10_000])
+
+    async with reached(script) as (_, origin):
+        assert await asked(origin) == b"ok"

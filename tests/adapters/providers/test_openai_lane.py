@@ -187,3 +187,16 @@ async def test_thoughts_within_the_text_are_parted_from_it() -> None:
     await said([*reads, ENDING], heard, thoughts_in_text="tagged")
     assert heard.text == "The sea comes."
     assert heard.lane == []
+
+
+async def test_what_a_step_raises_is_raised_where_the_answer_is_read() -> None:
+    class Faulty(Heard):
+        def take(self, batch: Batch) -> None:
+            super().take(batch)
+            if Delta("w3 ") in batch:
+                raise KeyError("a fault of whoever is beyond")
+
+    heard = Faulty()
+    with pytest.raises(KeyError, match="a fault of whoever is beyond"):
+        await said([*tokens(6), ENDING], heard)
+    assert heard.text == "w0 w1 w2 w3 "
