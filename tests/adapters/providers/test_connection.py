@@ -295,8 +295,10 @@ async def test_a_proxy_that_is_not_there_is_unreachable(monkeypatch: pytest.Monk
     ("head", "rest"),
     [
         pytest.param(
-            CHUNKED[:-2] + b"".join(b"x-pad-%d: %s\r\n" % (n, b"a" * 1000) for n in range(40)),
-            b"\r\n" + chunk(b"ok") + LAST_CHUNK,
+            CHUNKED[:-2]
+            + b"".join(b"x-pad-%d: %s\r\n" % (n, b"a" * 1000) for n in range(40))
+            + b"\r\n",
+            chunk(b"ok") + LAST_CHUNK,
             id="a long head",
         ),
         pytest.param(
