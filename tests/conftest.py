@@ -1,13 +1,17 @@
 """What all tests may ask for."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from jsonschema import Draft202012Validator
+
+from tests.servers.gateway import Gateway
 
 Valid = Callable[[str, object], None]
 
@@ -35,3 +39,11 @@ def valid() -> Valid:
         _validator(name).validate(value)
 
     return check
+
+
+@pytest.fixture(scope="module")
+async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
+    """Of the gateway that a module starts, with a key of its own."""
+    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
+    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
+        yield http

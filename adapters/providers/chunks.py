@@ -5,7 +5,6 @@ or whole and with or without index and id, usage in any chunk, errors in the mid
 missing `[DONE]`, and a JSON body where a stream was asked for.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -15,6 +14,7 @@ import orjson
 
 from adapters.providers.failures import failure, read_complaint, truncated
 from adapters.providers.halves import Halves
+from adapters.providers.mould import Mould, cast
 from adapters.providers.sealed import SealedThoughts
 from adapters.providers.splitter import EventSplitter, EventTooLarge, data, name_and_data, split
 from gateway.errors import ProviderFailed
@@ -41,9 +41,6 @@ _LARGEST_BODY = 64 << 20
 _Object: TypeAlias = Mapping[str, object]
 _EMPTY: _Object = {}
 
-# The inside of a JSON string, from its first quotation mark to the one that ends it.
-_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-_STRINGS = frozenset({str})
 _MOST_CASTS = 4  # in vain: some servers change more than the text in every chunk
 
 _REASONS: dict[str, FinishReason] = {
@@ -133,56 +130,6 @@ class _Choice:
         return _REASONS.get((self.reason or "").lower()) in ("length", "content_filter")
 
 
-class _Mould:
-    """The bytes around the text of a common chunk: the next chunks differ in the text only.
-
-    Whole strings are put in the place of the string that was there, and nothing else: so what is
-    around it keeps its meaning, and need not be decoded again (a third of the cost of a chunk).
-    """
-
-    __slots__ = ("choice", "end", "head", "least_of_two", "start", "tail")
-
-    def __init__(self, head: bytes, tail: bytes, choice: int) -> None:
-        self.head = head  # to the quotation mark before the text
-        self.tail = tail  # from the one after it
-        self.start = len(head) - 1
-        self.end = 1 - len(tail)
-        self.least_of_two = 2 * (len(head) + len(tail))
-        self.choice = choice
-
-    def fits(self, event: bytes) -> bool:
-        return event.startswith(self.head) and event.endswith(self.tail)
-
-
-def _cast(event: bytes, text: str) -> _Mould | None:
-    """The mould of an event that said `text`; None if it is not one line with a common chunk."""
-    before, mark, after = event.rpartition(b'"content":"')
-    if not mark:
-        before, mark, after = event.rpartition(b'"content": "')
-    inside = _STRING.match(after)
-    if inside is None or not before.startswith(b"data: {") or b"\n" in event or b"\r" in event:
-        return None
-    head, tail = before + mark, after[inside.end() :]
-    try:
-        # There may be several places that look like it: only in the right one is a change heard.
-        chunk: object = orjson.loads(head[6:] + inside[0] + b"~" + tail)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(chunk, dict):
-        return None
-    match chunk:
-        case {"choices": [{"index": int(choice), "delta": {"content": heard, **more}, **other}]}:
-            plain = not (
-                any(name != "role" and value is not None for name, value in more.items())
-                or other.get("logprobs")
-                or other.get("finish_reason")
-                or any(chunk.get(field) for field in ("error", "x_groq", "usage"))
-            )
-            return _Mould(head, tail, choice) if plain and heard == text + "~" else None
-        case _:
-            return None
-
-
 class ChunkReader:
     """Reads the body of one answer.
 
@@ -203,7 +150,7 @@ class ChunkReader:
         self._call_ids: set[str] = set()
         self._usage: _Object | None = None
         self._timings: object = None
-        self._mould: _Mould | None = None
+        self._mould: Mould | None = None
         self._casts = 0  # since one was of use
 
     def feed(self, read: bytes) -> list[Event]:
@@ -227,11 +174,11 @@ class ChunkReader:
         """Events in a row that differ in their text only."""
         for event in told:
             mould = self._mould
-            if mould and event.startswith(mould.head) and event.endswith(mould.tail):
+            if mould is not None and mould.fits(event):
                 alike.append(event)
                 continue
-            if alike:
-                self._take_alike(alike, events)
+            if mould is not None and alike:
+                self._take_alike(mould, alike, events)
                 alike = []
             taken = len(events)
             if not (self.ended or self.failure):
@@ -240,8 +187,8 @@ class ChunkReader:
                 return events
             if self._casts < _MOST_CASTS and len(events) == taken + 1:
                 self._cast_mould(event, events[taken])
-        if alike:
-            self._take_alike(alike, events)
+        if self._mould is not None and alike:
+            self._take_alike(self._mould, alike, events)
         return events
 
     def hear(self, read: bytes) -> Sequence[Event] | None:
@@ -253,59 +200,37 @@ class ChunkReader:
         if len(read) < mould.least_of_two:
             return self._take_text(read.rstrip(b"\r\n"))
         told = split(read)[:-1]
-        texts = self._texts(told) if all(map(mould.fits, told)) else None
-        return None if texts is None else [Delta(text, mould.choice) for text in texts if text]
+        return self._read_all(mould, told) if all(map(mould.fits, told)) else None
 
     def _take_text(self, event: bytes) -> list[Event] | None:
         """Nearly all reads of a model that writes hold one event with text and nothing else. None for
         another one."""
-        mould = self._mould
-        if mould is None or not (event.startswith(mould.head) and event.endswith(mould.tail)):
-            return None
-        try:
-            text: str = orjson.loads(event[mould.start : mould.end])
-        except orjson.JSONDecodeError:
-            return None  # not one string: there is more in this chunk than text
-        self._casts = 0
-        return [Delta(text, mould.choice)] if text else []
+        said = None if self._mould is None else self._mould.read(event)
+        if said is not None:
+            self._casts = 0
+        return said
 
-    def _take_alike(self, alike: list[bytes], events: list[Event]) -> None:
-        """Their texts, decoded together."""
-        mould = self._mould
-        assert mould is not None
-        texts = self._texts(alike)
-        if texts is not None:
-            events += [Delta(text, mould.choice) for text in texts if text]
+    def _take_alike(self, mould: Mould, alike: Sequence[bytes], events: list[Event]) -> None:
+        said = self._read_all(mould, alike)
+        if said is not None:
+            events += said
             return
         for event in alike:
             self._take_event(event, events)
             if self.ended or self.failure:
                 return
 
-    def _texts(self, alike: Sequence[bytes]) -> Sequence[str] | None:
-        """Of events that fit the mould; None if there is more than text in one of them."""
-        mould = self._mould
-        assert mould is not None
-        start, end = mould.start, mould.end
-        strings = b",".join([event[start:end] for event in alike])
-        # What is no string, but the end of one and further fields, makes more of them, or none: unless
-        # its own end is escaped and joins it to the next.
-        if b'\\",' in strings:
-            return None
-        try:
-            texts: Sequence[str] = orjson.loads(b"[%b]" % strings)
-        except orjson.JSONDecodeError:
-            return None
-        if len(texts) != len(alike) or not _STRINGS.issuperset(map(type, texts)):
-            return None
-        self._casts = 0
-        return texts
+    def _read_all(self, mould: Mould, alike: Sequence[bytes]) -> list[Event] | None:
+        said = mould.read_all(alike)
+        if said is not None:
+            self._casts = 0
+        return said
 
     def _cast_mould(self, event: bytes, said: Event) -> None:
         if isinstance(said, Delta):
             self._casts += 1
             if self._casts > 1:  # the first text may be the only one
-                self._mould = _cast(event, said.text) or self._mould
+                self._mould = cast(event, said.text) or self._mould
 
     def finish(self, framed: bool) -> list[Event]:
         """The last events, when the body has ended.

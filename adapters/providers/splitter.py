@@ -74,11 +74,10 @@ def split(buffer: bytes) -> list[bytes]:
     # three times as fast as gaps are.
     lines = buffer.split(b"\n")
     events = lines[::2]
-    if any(lines[1::2]) or not all(events[:-1]):
+    line_ended = len(lines) % 2 == 0  # of the last one, which itself has not
+    if any(lines[1::2]) or not all(events if line_ended else events[:-1]):
         return _GAP.split(buffer)
-    if len(lines) % 2 == 0:  # the last one has ended its line, and not yet itself
-        if not events[-1]:
-            return _GAP.split(buffer)
+    if line_ended:
         events[-1] += b"\n"
     return events
 

@@ -189,19 +189,22 @@ class Delivery:
         """Whether the client is told that there is an answer, or a frame waits for that: a failure is a part
         of it then."""
         self.ending = False
-        """Whether the frame that was given is the last."""
+        """Whether nothing comes after the frame that was given."""
         self.delivered = False
         """Whether the end of the answer was handed over."""
 
-    def frames(self, encoder: Encoder) -> AsyncGenerator[bytes, None]:
+    def frames(
+        self, encoder: Encoder, on_delivered: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[bytes, None]:
         """The answer's bytes. Whole frames only, so that a heartbeat may go between any two.
+        `on_delivered` is called when the last one was taken: the engine may take its time to close.
 
         Raises `Refused` for an answer that fails before it has `begun`.
         """
-        return Stream(partial(self._frames, encoder))
+        return Stream(partial(self._frames, encoder, on_delivered))
 
     async def _frames(
-        self, encoder: Encoder, lane: Lane[bytes] | None
+        self, encoder: Encoder, on_delivered: Callable[[], None], lane: Lane[bytes] | None
     ) -> AsyncGenerator[bytes, None]:
         encoded = None if lane is None else lane.after(encoder.encode)
         self._events = divert(self._events, encoded)
@@ -222,6 +225,7 @@ class Delivery:
                             yield data
                         if end is not None:
                             self._close(end)
+                            on_delivered()
                             return
                         if self._abandoned:
                             return
@@ -239,6 +243,7 @@ class Delivery:
             if data := encoder.encode((end,)):
                 yield data
             self._close(end)
+            on_delivered()
 
     async def collect(self) -> Outcome:
         """The whole answer."""

@@ -349,9 +349,14 @@ class _Exchange:
             delivery.begun = True
             return self._reply_headers(call)
 
+        def settle() -> None:
+            # Not only when the engine has closed: that may take long, and is no part of the answer.
+            account.delivered = True
+            account.settle()
+
         encoder = self._wire.encoder(call)
         response = CallStream(
-            delivery.frames(encoder),
+            delivery.frames(encoder, settle),
             begin=begin,
             opening=encoder.begin(),
             patience=self._settings.first_event_wait if patience is None else patience,
@@ -359,7 +364,6 @@ class _Exchange:
             send_timeout=self._settings.send_timeout,
             drop=client.dismiss,
             last=lambda: delivery.ending,
-            finished=lambda: delivery.delivered,
         )
         try:
             await response(scope, receive, send)

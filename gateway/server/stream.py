@@ -70,20 +70,18 @@ class CallStream:
         send_timeout: float,
         drop: Callable[[], None],
         last: Callable[[], bool],
-        finished: Callable[[], bool],
     ) -> None:
         """`begin` is told when the response begins, and gives its headers: with the first frame, or
         after `patience` seconds without one. What it raises instead is the end of the response; where no
         frame has come, somebody has to end `frames`, too. `opening` is sent before all frames. `drop` ends
-        the request of a client that does not read. `last`: whether the frame that came is the
-        last; `finished`: whether that is out, after which nothing may come."""
+        the request of a client that does not read. `last`: whether nothing may come after the frame that
+        came."""
         self._frames = frames
         self._begin = begin
         self._opening = opening
         self._patience = patience
         self._drop = drop
         self._is_last = last
-        self._finished = finished
         self._heartbeat = heartbeat
         self._send_timeout = send_timeout
         self._begun = False
@@ -201,7 +199,7 @@ class CallStream:
         if self._sending and quiet >= self._send_timeout:
             self._give_up()
             return
-        if not self._sending and quiet >= self._heartbeat and not self._finished():
+        if not self._sending and quiet >= self._heartbeat and not self._is_last():
             self._sending, self._since, quiet = True, now, 0.0
             self._beat = self._loop.create_task(self._send_heartbeat())
         if self._sending:

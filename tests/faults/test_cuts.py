@@ -52,13 +52,6 @@ def gateway(
         yield running
 
 
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
-    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
-        yield http
-
-
 async def heard(client: httpx2.AsyncClient, how: str, *, stream: bool) -> httpx2.Response:
     return await client.post("/v1/chat/completions", content=body(how, stream=stream))
 

@@ -23,6 +23,20 @@ def piece(text: str | None = None, *, finish: str | None = None) -> dict[str, ob
     }
 
 
+def delta(**fields: object) -> dict[str, object]:
+    return {**piece(), "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
+
+
+def calling(
+    name: str, arguments: str, call_id: str = "call_9f2c", index: int = 0
+) -> dict[str, object]:
+    """A piece that is a whole call of a tool."""
+    function = {"name": name, "arguments": arguments}
+    return delta(
+        tool_calls=[{"index": index, "id": call_id, "type": "function", "function": function}]
+    )
+
+
 def usage(tokens_in: int, tokens_out: int) -> dict[str, object]:
     counts = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
     return {**piece(), "choices": [], "usage": counts}

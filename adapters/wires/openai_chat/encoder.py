@@ -74,9 +74,6 @@ class ChatEncoder(Encoder):
     def _encode(self, event: Event) -> bytes:
         match event:
             case Delta():
-                head = self._text.get(event.choice)
-                if head is not None and event.logprobs is None:
-                    return head + dump(event.text) + _AFTER
                 return self._begin(event.choice) + self._first_or_scored(event)
             case ReasoningDelta():
                 return (

@@ -93,6 +93,25 @@ def test_both_ways_say_the_same(events: list[bytes], cuts: list[int], gap: bytes
     assert outcome(body, cuts, casts=3) == outcome(body, cuts, casts=0)
 
 
+@given(bodies(), st.lists(st.integers(0, 600), max_size=6), st.sampled_from([b"\n\n", b"\r\n\r\n"]))
+@example([HEAD + b"a" + TAIL] * 3, [], b"\n\n")
+@example([HEAD + b"a" + TAIL] * 2 + [HEAD + b'b","x":"c' + TAIL] * 2, [150, 300, 450], b"\n\n")
+def test_what_is_heard_past_those_who_wait_is_what_would_be_read(
+    events: list[bytes], cuts: list[int], gap: bytes
+) -> None:
+    body = b"".join(event + gap for event in events)
+    bounds = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    reader, listener = ChunkReader("up"), ChunkReader("up")
+    for start, end in itertools.pairwise(bounds):
+        read = body[start:end]
+        told = reader.feed(read)
+        heard = listener.hear(read)
+        assert list(listener.feed(read) if heard is None else heard) == told
+        assert (repr(listener.failure), listener.ended) == (repr(reader.failure), reader.ended)
+        if reader.failure or reader.ended:
+            break
+
+
 @pytest.mark.parametrize(
     "form",
     [
@@ -153,7 +172,7 @@ def test_texts_are_read_together_only_where_each_is_one(insides: list[bytes]) ->
 
 
 def test_no_more_moulds_are_cast_where_they_are_of_no_use() -> None:
-    with patch.object(chunks, "_cast", wraps=chunks._cast) as cast:
+    with patch.object(chunks, "cast", wraps=chunks.cast) as cast:
         reader = ChunkReader("up")
         for number in range(50):
             reader.feed(HEAD + b"a" + TAIL[:-1] + b',"x":%d}\n\n' % number)

@@ -13,26 +13,13 @@ from gateway.events import Complete, Delta, Event, ToolCallReady, Usage
 from gateway.lane import Lane, divert
 from gateway.ports import Batch
 from gateway.request import ChatRequest
-from tests.gateway.server.test_same_row import delta
-from tests.servers.dialogue import piece, usage
+from tests.servers.dialogue import calling, delta, piece, usage
 from tests.servers.scripted import CHUNKED, LAST_CHUNK, Exchange, chunk, frames, scripted
 
 REQUEST = ChatRequest(model="m", messages=[{"role": "user", "content": "Hi"}], stream=True)
 TURNS = 20
 """Of the loop, which serves both ends here: more than it takes to read what was sent and to wait for more."""
 ENDING = frames(piece(finish="stop"), usage(3, 2), b"[DONE]")
-CALL = {"index": 0, "id": "call_9f2c1", "type": "function"}
-CALLING = frames(
-    {
-        **piece(),
-        "choices": [
-            {
-                "index": 0,
-                "delta": {"tool_calls": [{**CALL, "function": {"name": "f", "arguments": "{}"}}]},
-            }
-        ],
-    }
-)
 
 
 @dataclass
@@ -107,7 +94,7 @@ async def test_order_is_kept_where_the_way_changes() -> None:
         *tokens(4),
         frames(piece("a"), piece("b")),
         frames(piece("c")),
-        CALLING,
+        frames(calling("f", "{}")),
         frames(piece("d")),
         frames(piece("")),
         frames(piece("é\u2028\U0001f30a")),

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from typing import Any
 
 import httpx2
@@ -24,13 +24,6 @@ NATIVE = "native"
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Gateway, None, None]:
     with Gateway(tmp_path_factory.mktemp("gateway")) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
-    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
-        yield http
 
 
 @pytest.fixture(scope="module")

@@ -77,13 +77,6 @@ def gateway(
         yield running
 
 
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
-    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
-        yield http
-
-
 async def row(client: httpx2.AsyncClient, response: httpx2.Response) -> dict[str, Any]:
     """The settled row of a response."""
     for _ in range(100):

@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from tests.readers import naive, strict
-from tests.servers.dialogue import config, piece, usage
+from tests.servers.dialogue import calling, config, delta, piece, usage
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
     CHUNKED,
@@ -68,16 +68,6 @@ TEXT: dict[str, Callable[[Frame], str]] = {
     "messages": lambda frame: frame.get("delta", {}).get("text", ""),
 }
 """What a client takes for text in a frame of each wire."""
-
-
-def delta(**fields: object) -> Frame:
-    return {**piece(), "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
-
-
-def calling(name: str, arguments: str) -> Frame:
-    function = {"name": name, "arguments": arguments}
-    call = {"index": 0, "id": "call_9f2c", "type": "function", "function": function}
-    return delta(tool_calls=[call])
 
 
 def whole(*parts: object, reason: str = "stop") -> bytes:

@@ -6,6 +6,7 @@ import textwrap
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -39,10 +40,13 @@ class Clerk:
             for word in question.split():
                 yield (Delta(word + " "),)
                 await asyncio.sleep(60 if word == "wait" else 0)
+            yield (Complete(usage=Usage(11, 7)),)
         finally:
             if "wait" in question:
                 Path(__file__).with_name("closed").touch()
-        yield (Complete(usage=Usage(11, 7)),)
+            if "linger" in question:
+                await asyncio.sleep(4)
+                Path(__file__).with_name("lingered").touch()
 
     async def aclose(self):
         Path(__file__).with_name("let go").touch()
@@ -123,7 +127,7 @@ def test_an_engine_or_what_makes_one_is_taken(load: Callable[[str], Settings], s
         pytest.param("clerks:later", "'clerks:later' is async; expected a plain", id="async"),
         pytest.param(
             "clerks:broken",
-            r"'clerks:broken' cannot be called: KeyError: 'key' \(.*clerks.py:45\)",
+            r"'clerks:broken' cannot be called: KeyError: 'key' \(.*clerks.py:48\)",
             id="fault of a factory",
         ),
         pytest.param(
@@ -260,6 +264,26 @@ def test_whoever_leaves_stops_the_engine(
     while not (folder / "closed").exists() or gateway.rows()[-1]["status"] != "cancelled":
         assert time.monotonic() < deadline, "the engine still runs"
         time.sleep(0.01)
+
+
+async def test_an_engine_that_takes_long_to_close_keeps_no_answer_open(
+    gateway: Gateway, key: str, folder: Path
+) -> None:
+    body = {"model": "clerk", "stream": True, "messages": _question("linger")}
+    with gateway.client(key) as http:
+        answer = http.post("/v1/chat/completions", json=body)
+
+        def settled() -> dict[str, Any]:
+            row: dict[str, Any] = http.get(f"/v1/usage/{answer.headers['x-request-id']}").json()
+            return row
+
+        await until(lambda: settled()["status"] == "ok")
+        row = settled()
+        assert not (folder / "lingered").exists()
+        await until((folder / "lingered").exists)
+        assert settled() == row
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert row["duration_ms"] < 3000
 
 
 def test_an_engine_finds_in_its_environment_what_the_env_file_says(folder: Path) -> None:

@@ -8,8 +8,7 @@ import httpx2
 import orjson
 import pytest
 
-from tests.gateway.server.test_same_row import WIRES, calling, row, timeless
-from tests.servers.dialogue import piece, usage
+from tests.servers.dialogue import calling, piece, usage
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
     CHUNKED,
@@ -21,6 +20,7 @@ from tests.servers.scripted import (
     frames,
     scripted,
 )
+from tests.wires import WIRES, row, timeless
 
 PAUSE = 0.02
 """Seconds between pieces. They may still come together on a busy machine, which changes nothing here."""
@@ -88,13 +88,6 @@ def gateway(
     }
     with Gateway(tmp_path_factory.mktemp("pieces"), orjson.dumps(settings).decode()) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
-    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
-        yield http
 
 
 async def answered(

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from tests.scripted_model import until
-from tests.servers.dialogue import body, config, piece, story, usage
+from tests.servers.dialogue import body, calling, config, piece, story, usage
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
     CHUNKED,
@@ -76,20 +76,6 @@ def gateway(
         tmp_path_factory.mktemp("gateway"), orjson.dumps(settings).decode(), env
     ) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
-    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
-        yield http
-
-
-def calling(name: str, arguments: str, call_id: str, index: int = 0) -> dict[str, object]:
-    function = {"name": name, "arguments": arguments}
-    call = {"index": index, "id": call_id, "type": "function", "function": function}
-    delta = {"tool_calls": [call]}
-    return {**piece(), "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
 
 
 async def row(client: httpx2.AsyncClient, response: httpx2.Response) -> dict[str, object]:

@@ -8,7 +8,7 @@ import httpx2
 import orjson
 import pytest
 
-from tests.servers.dialogue import config, piece, usage
+from tests.servers.dialogue import calling, config, delta, piece, usage
 from tests.servers.gateway import Gateway
 from tests.servers.scripted import (
     CHUNKED,
@@ -20,24 +20,10 @@ from tests.servers.scripted import (
     frames,
     scripted,
 )
-
-Body = dict[str, object]
+from tests.wires import WIRES, Body, row, timeless
 
 MODEL = "helper"
-PROMPT = "Tell me of the tides."
 SCHEMA = {"type": "object", "properties": {}}
-
-WIRES: dict[str, tuple[str, Body]] = {
-    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": PROMPT}]}),
-    "native": ("/chat", {"message": PROMPT}),
-    "voice": ("/voice/chat/completions", {"messages": [{"role": "user", "content": PROMPT}]}),
-    "completion": ("/v1/completions", {"prompt": PROMPT}),
-    "responses": ("/v1/responses", {"input": PROMPT}),
-    "messages": (
-        "/v1/messages",
-        {"max_tokens": 900, "messages": [{"role": "user", "content": PROMPT}]},
-    ),
-}
 
 FUNCTION = {"name": "locate", "parameters": SCHEMA}
 TOOLS: dict[str, Body] = {
@@ -46,21 +32,6 @@ TOOLS: dict[str, Body] = {
     "messages": {"name": "locate", "input_schema": SCHEMA},
 }
 """The client's own tool, in the words of each format that has one."""
-
-OWN = {"request_id", "time", "type", "stream", "duration_ms", "first_token_ms"}
-"""What is each call's own in a row."""
-
-
-def delta(**fields: object) -> Body:
-    return {**piece(), "choices": [{"index": 0, "delta": fields, "finish_reason": None}]}
-
-
-def calling(name: str, arguments: str) -> Body:
-    function = {"name": name, "arguments": arguments}
-    return delta(
-        tool_calls=[{"index": 0, "id": "call_9f2c", "type": "function", "function": function}]
-    )
-
 
 END = (piece(finish="stop"), usage(21, 3), b"[DONE]")
 COUNTS = {
@@ -155,36 +126,10 @@ def gateway(
         yield running
 
 
-@pytest.fixture(scope="module")
-async def client(gateway: Gateway) -> AsyncGenerator[httpx2.AsyncClient, None]:
-    headers = {"authorization": f"Bearer {await asyncio.to_thread(gateway.key)}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30) as http:
-        yield http
-
-
 def ask(wire: str, *, stream: bool, tool: bool) -> tuple[str, Body]:
     path, body = WIRES[wire]
     more: Body = {"tools": [TOOLS[wire]]} if tool else {}
     return path, {"model": MODEL, "stream": stream, **body, **more}
-
-
-def timeless(found: Body) -> Body:
-    """What a row has in common with those of the same run, its receipt included."""
-    same = {name: found[name] for name in found.keys() - OWN}
-    lines = same.pop("receipt", [])
-    assert isinstance(lines, list)
-    receipt = [{name: line[name] for name in line.keys() - OWN} for line in lines]
-    return {**same, "receipt": receipt}
-
-
-async def row(client: httpx2.AsyncClient, request_id: str) -> Body:
-    """The settled row of a call."""
-    for _ in range(100):
-        found: Body = (await client.get(f"/v1/usage/{request_id}")).json()
-        if found["status"] != "open":
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"the row stays open: {found}")
 
 
 @pytest.mark.parametrize("case", EXPECTED)

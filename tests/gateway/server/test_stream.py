@@ -78,7 +78,6 @@ class Server:
         send_timeout: float = 60,
         on_disconnect: Callable[[], None] = lambda: None,
         last: Callable[[], bool] = lambda: False,
-        finished: Callable[[], bool] = lambda: False,
     ) -> None:
         others = asyncio.all_tasks()
         async with asyncio.timeout(20):
@@ -93,7 +92,6 @@ class Server:
                         send_timeout=send_timeout,
                         drop=client.dismiss,
                         last=last,
-                        finished=finished,
                     )
                     await response(self.scope, self.receive, self.send)
             finally:
@@ -244,7 +242,7 @@ async def test_nothing_comes_after_the_last_frame_however_long_its_end_takes() -
         over = True
         await asyncio.sleep(0.2)
 
-    await server.run(linger(), heartbeat=0.02, finished=lambda: over)
+    await server.run(linger(), heartbeat=0.02, last=lambda: over)
     assert server.frames == [b"[DONE]"]
 
 
